@@ -1,0 +1,151 @@
+"""The columnar transfer: one dtype for what is asked, what happened and what is hashed.
+
+A command is a transfer whose ``result`` is still zero. The kernel fills in ``result``, the applied ``amount`` and the two
+``*_previous`` links, and the same 104 bytes become a record of the journal and, behind a type byte, a leaf of its tree.
+
+Field by field (little-endian, no padding that is not named):
+
+==================  =====  ==========================================================================================
+``id_hi id_lo``     u64    the item's id, big-endian halves of a 128-bit number; unique for ever within ``party``
+``related_*``       u64    POST, VOID, EXPIRE: the hold's id; reversal: the original's; otherwise zero
+``amount``          i64    minor units, positive; POST: zero asks for the whole hold
+``message``         u64    journal position of the message that derives it; ``NO_MESSAGE`` for the node's own expiries
+``debit_previous``  u64    1 + position of the debit account's previous record, 0 if none; filled by the kernel
+``credit_previous`` u64    the same for the credit account
+``debit credit``    u32    account numbers; POST, VOID and EXPIRE take them from the hold
+``item``            u32    index of the item inside its message
+``timeout_s``       u32    PENDING: seconds until the hold expires, 0 for never
+``group``           u32    PENDING: hold group, 0 for none
+``member``          u32    PENDING: index of the whole this hold belongs to, inside its group
+``party``           u32    number of the signing party: the scope of the id
+``code``            u16    what the transfer is for; given meaning by the layer above
+``flags``           u16    ``Flag`` bits
+``result``          u16    ``Result``; a command that arrives with a result is a refusal already made by its interpreter
+``leg``             u16    which posting of its payment this is
+``reserved``        u32    zero
+==================  =====  ==========================================================================================
+"""
+
+from __future__ import annotations
+
+import enum
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["NO_MESSAGE", "TRANSFER", "Flag", "Result", "Transfers", "id_halves", "id_of", "transfers"]
+
+NO_MESSAGE = 2**64 - 1
+
+TRANSFER = np.dtype(
+    [
+        ("id_hi", "<u8"),
+        ("id_lo", "<u8"),
+        ("related_hi", "<u8"),
+        ("related_lo", "<u8"),
+        ("amount", "<i8"),
+        ("message", "<u8"),
+        ("debit_previous", "<u8"),
+        ("credit_previous", "<u8"),
+        ("debit", "<u4"),
+        ("credit", "<u4"),
+        ("item", "<u4"),
+        ("timeout_s", "<u4"),
+        ("group", "<u4"),
+        ("member", "<u4"),
+        ("party", "<u4"),
+        ("code", "<u2"),
+        ("flags", "<u2"),
+        ("result", "<u2"),
+        ("leg", "<u2"),
+        ("reserved", "<u4"),
+    ]
+)
+"""One transfer: 104 bytes."""
+
+Transfers = npt.NDArray[np.void]
+"""Shape (n,), dtype ``TRANSFER``."""
+
+
+class Flag(enum.IntFlag):
+    """What kind of command a transfer is. At most one of PENDING, POST, VOID and EXPIRE; none of them: post at once."""
+
+    NONE = 0
+    PENDING = 1
+    """Reserve the amount on both sides; a later POST, VOID or EXPIRE ends it."""
+    POST = 2
+    """Post the related hold, wholly (amount zero or equal) or partly (the rest is released)."""
+    VOID = 4
+    """Release the related hold."""
+    EXPIRE = 8
+    """Release the related hold because its deadline has passed; only the node's own decisions carry it."""
+    LINKED = 16
+    """All-or-nothing with the next command; the last of a chain does not carry it."""
+    BOUND = 32
+    """PENDING: bound from the start: no expiry and no single POST or VOID until its group is decided."""
+
+
+class Result(enum.IntEnum):
+    """The outcome of one command. Explicit, never reused. Precedence is ``posting.PRECEDENCE``, not the number."""
+
+    OK = 0
+    LINKED_FAILED = 1
+    """Another member of the chain was refused."""
+    CHAIN_OPEN = 2
+    """The last command of the batch still carried LINKED."""
+    ID_EXISTS = 3
+    """The id is used up within this party; the first record stands."""
+    FLAGS_INVALID = 4
+    AMOUNT_INVALID = 5
+    """Zero or negative (POST: negative)."""
+    SAME_ACCOUNT = 6
+    DEBIT_NOT_FOUND = 7
+    CREDIT_NOT_FOUND = 8
+    ASSET_MISMATCH = 9
+    DEBIT_CLOSED = 10
+    CREDIT_CLOSED = 11
+    HOLD_NOT_FOUND = 12
+    HOLD_POSTED = 13
+    HOLD_VOIDED = 14
+    HOLD_EXPIRED = 15
+    HOLD_BOUND = 16
+    """The hold belongs to a group that is being decided."""
+    HOLD_EXCEEDED = 17
+    """A partial POST asked for more than the hold."""
+    OVERFLOW = 18
+    """A counter, or posted plus pending, would reach 2^63."""
+    DEBIT_LIMIT = 19
+    """The debit account's available balance would fall below its minimum."""
+    CREDIT_LIMIT = 20
+    """The credit account's available balance (debit-normal side) would fall below its minimum."""
+    # 100 and above are refusals made by the interpreter; see settlement/payments.py
+    QUOTE_NOT_FOUND = 100
+    QUOTE_EXPIRED = 101
+    QUOTE_MISMATCH = 102
+    """The quote is for another pair or another provider."""
+    PAYEE_NOT_FOUND = 103
+    PAYEE_ASSET = 104
+    """The payee's account holds another asset."""
+    PAYEE_CLOSED = 105
+    REFUND_NOT_FOUND = 106
+    REFUND_EXCEEDED = 107
+    """The refunds of a payment would exceed what was received."""
+    CONVERTED_TO_ZERO = 108
+    """The amount is too small to give one minor unit of the other asset."""
+    DEBTOR_ASSET = 109
+    """The debtor's account holds another asset than the money named."""
+
+
+def transfers(count: int) -> Transfers:
+    """Give ``count`` zeroed transfers."""
+    return np.zeros(count, TRANSFER)
+
+
+def id_halves(identifier: int) -> tuple[int, int]:
+    """Split a 128-bit id into its big-endian halves."""
+    return identifier >> 64, identifier & (2**64 - 1)
+
+
+def id_of(high: int, low: int) -> int:
+    """Join two halves: the inverse of ``id_halves``."""
+    return (int(high) << 64) | int(low)
