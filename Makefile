@@ -1,0 +1,77 @@
+# One door to everything a developer does here; plain `make` lists the doors.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.setup-stamp
+PACKAGES := ledger settlement gateway benchmarks
+SOURCES := $(PACKAGES) tests
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+.PHONY: help setup demo up down clean distclean test test-long check bench faults docs wheel lock
+
+help: ## List the targets, each with one sentence.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+setup: $(STAMP) ## Create the virtual environment with every locked package; costs nothing when it is up to date.
+
+# The stamp is younger than both lists exactly when the environment was built from them.
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' 2>/dev/null || { \
+	  echo "setup: '$(PYTHON)' is not Python 3.11 or 3.12; name one with: make setup PYTHON=python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "setup: '$(PYTHON)' has no venv module; install it (on Debian or Ubuntu the package python3-venv)" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,load]'
+	@if test -f ledger/warm.py; then echo "setup: compiling the posting kernel"; $(BIN)/python -m ledger.warm; fi
+	@touch $(STAMP)
+
+demo: setup ## Run both nodes through a day of payments and show what happens.
+	$(BIN)/hugang demo
+
+up: setup ## Start both nodes and the settlement operator, and leave them running.
+	$(BIN)/hugang up
+
+down: setup ## Stop what `make up` started.
+	$(BIN)/hugang down
+
+# The kernel's compiled cache lies in __pycache__ and belongs to the environment, so only distclean removes it.
+clean: ## Remove the data of demonstrations, the reports and the builds; the virtual environment stays.
+	rm -rf demo data build dist htmlcov .coverage .coverage.* coverage.xml .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+
+distclean: clean ## Remove the virtual environment and the compiled caches too.
+	rm -rf $(VENV) *.egg-info .hypothesis
+	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
+
+test: setup ## Run the fast tests.
+	$(BIN)/python -m pytest
+
+test-long: setup ## Run the long tests as well, with the branch coverage of ledger and settlement.
+	$(BIN)/python -m pytest -m "long or not long" --cov --cov-report=term-missing:skip-covered
+
+check: setup ## Check format, lint, types, layers and the fast tests.
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/mypy $(PACKAGES)
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest
+
+bench: setup ## Measure this machine and write the figures down.
+	$(BIN)/python -m benchmarks
+
+faults: setup ## Run the fault schedules: crashes, lost syncs, partitions, reordered messages.
+	$(BIN)/python -m benchmarks.faults
+
+docs: setup ## Regenerate the pages of docs/ that come from the code.
+	$(BIN)/hugang docs
+
+wheel: setup ## Build the wheel into dist/.
+	$(BIN)/python -m build --wheel --outdir dist .
+
+lock: setup ## Write constraints.txt anew from the environment as it is installed.
+	@{ echo "# Every package of the environment that make setup builds, pinned; make lock writes this file anew."; \
+	   $(BIN)/python -m pip freeze --exclude-editable | grep -E '^[A-Za-z0-9._-]+==[^ ]+$$' | LC_ALL=C sort -f; } > constraints.txt
+	@touch $(STAMP)

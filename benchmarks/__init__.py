@@ -1,0 +1,1 @@
+"""Measurements of the three packages; never part of the distribution."""

@@ -1,0 +1,1 @@
+"""HTTP and people: parse, authenticate, call, and compose the nodes."""

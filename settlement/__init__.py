@@ -1,0 +1,1 @@
+"""Cross-border clearing and settlement over two ledgers; knows the ledger, never HTTP."""

@@ -1,0 +1,1 @@
+"""Tests of the three packages; never part of the distribution."""
