@@ -1,0 +1,144 @@
+"""The genesis: all that an auditor must trust. One canonical JSON document; its SHA-256 is the root of the hash chain.
+
+It names the network, the ledger, the assets, and the parties that exist before the first block: this node, its registrar, the
+other node, the settlement operator, issuers. ``encode`` writes exactly one byte string for a genesis; ``decode`` refuses every other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Annotated
+
+import msgspec
+
+from ledger.errors import MalformedInput
+from ledger.parties import PARTY_CODE, Directory, Role
+
+__all__ = ["Genesis", "GenesisAsset", "GenesisParty", "decode", "directory", "encode", "genesis_hash"]
+
+FORMAT = 0
+SIZE_MAX = 2**20
+
+Code = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+HexKey = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+
+
+class GenesisAsset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One asset: its code, its number on this ledger, decimal places for people, ``money`` or ``memo``, and its home ledger."""
+
+    code: Annotated[str, msgspec.Meta(pattern="^[A-Z][A-Z0-9.]{1,11}$")]
+    number: Annotated[int, msgspec.Meta(ge=1, le=65535)]
+    scale: Annotated[int, msgspec.Meta(ge=0, le=9)]
+    kind: Annotated[str, msgspec.Meta(pattern="^(money|memo)$")]
+    home: Annotated[str, msgspec.Meta(pattern="^[A-Z]{2}$")]
+
+
+class GenesisParty(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One party that exists from the start; ``ledger`` is the code of the ledger it is the node of, or empty."""
+
+    code: Code
+    name: Code
+    roles: tuple[str, ...]
+    public_key: HexKey
+    ledger: Annotated[str, msgspec.Meta(pattern="^([A-Z]{2})?$")] = ""
+    assets: tuple[str, ...] = ()
+    """The assets an issuer issues here."""
+
+
+class Genesis(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The trust root of one ledger."""
+
+    format: int
+    network: Annotated[str, msgspec.Meta(pattern="^[a-z0-9][a-z0-9.-]{0,63}$")]
+    ledger: Annotated[str, msgspec.Meta(pattern="^[A-Z]{2}$")]
+    created_ns: Annotated[int, msgspec.Meta(ge=0, lt=2**63)]
+    test_clock: bool
+    assets: tuple[GenesisAsset, ...]
+    parties: tuple[GenesisParty, ...]
+
+    def node(self, ledger: str) -> GenesisParty:
+        """Give the party that is the node of ``ledger``.
+
+        Raises:
+            MalformedInput: the genesis names none.
+        """
+        for party in self.parties:
+            if party.ledger == ledger:
+                return party
+        raise MalformedInput("GENESIS_MALFORMED", "The genesis names no node for this ledger.", ledger=ledger)
+
+    def asset(self, code: str) -> GenesisAsset:
+        """Give the asset with this code.
+
+        Raises:
+            MalformedInput: there is none.
+        """
+        for asset in self.assets:
+            if asset.code == code:
+                return asset
+        raise MalformedInput("ASSET_UNKNOWN", "No such asset on this ledger.", asset=code)
+
+
+def encode(genesis: Genesis) -> bytes:
+    """Give the canonical bytes: JSON with the fields in their declared order, no white space."""
+    return msgspec.json.encode(genesis)
+
+
+def decode(data: bytes) -> Genesis:
+    """Read a genesis; only its canonical bytes are accepted.
+
+    Raises:
+        MalformedInput: not a genesis, not canonical, or inconsistent.
+    """
+    if len(data) > SIZE_MAX:
+        raise MalformedInput("GENESIS_MALFORMED", "The genesis is too large.")
+    try:
+        genesis = msgspec.json.decode(data, type=Genesis)
+    except (msgspec.DecodeError, ValueError) as error:
+        raise MalformedInput("GENESIS_MALFORMED", f"The genesis cannot be read: {error}") from error
+    if encode(genesis) != data:
+        raise MalformedInput("GENESIS_MALFORMED", "The genesis is not in its canonical form.")
+    _check(genesis)
+    return genesis
+
+
+def genesis_hash(genesis: Genesis) -> bytes:
+    """Give SHA-256 over the canonical bytes: the previous hash of block 1."""
+    return hashlib.sha256(encode(genesis)).digest()
+
+
+def directory(genesis: Genesis) -> Directory:
+    """Give the directory as it stands before block 1."""
+    result = Directory()
+    for party in genesis.parties:
+        result.add(
+            code=party.code,
+            name=party.name,
+            roles=frozenset(Role(role) for role in party.roles),
+            public_key=bytes.fromhex(party.public_key),
+        )
+    return result
+
+
+def _check(genesis: Genesis) -> None:
+    """Refuse what the shape alone lets through."""
+    if genesis.format != FORMAT:
+        raise MalformedInput("GENESIS_FORMAT", "The genesis has a format this version does not know.")
+    unique = (
+        [asset.code for asset in genesis.assets],
+        [asset.number for asset in genesis.assets],
+        [party.code for party in genesis.parties],
+        [party.public_key for party in genesis.parties],
+        [party.ledger for party in genesis.parties if party.ledger],
+    )
+    if any(len(values) != len(set(values)) for values in unique):
+        raise MalformedInput("GENESIS_MALFORMED", "The genesis names something twice.")
+    known_roles = {role.value for role in Role}
+    codes = {asset.code for asset in genesis.assets}
+    for party in genesis.parties:
+        if re.fullmatch(PARTY_CODE, party.code) is None or not set(party.roles) <= known_roles:
+            raise MalformedInput("GENESIS_MALFORMED", "A party's code or role is not known.", party=party.code)
+        if not set(party.assets) <= codes:
+            raise MalformedInput("GENESIS_MALFORMED", "An issuer's asset is not in the table.", party=party.code)
+    genesis.node(genesis.ledger)

@@ -1,0 +1,300 @@
+"""The one fold under the writer, reopening and the verifier: messages and a timestamp in, a block's contents out.
+
+``Machine`` holds everything the journal determines: money and ids (``State``), parties and keys (``Directory``), the tree's frontier,
+the answers by idempotency key, and the interpreter's own state. It performs no input or output and reads no clock. What a
+message means is the interpreter's business; the ledger does not know it.
+
+The same call serves three masters. The writer applies new messages and stores what comes out. Reopening applies stored messages and
+compares. The verifier does the same with every signature checked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from ledger import merkle, messages, posting, signatures
+from ledger.errors import Conflict, InvariantViolation, LedgerError, Unauthenticated
+from ledger.genesis import Genesis, directory, genesis_hash
+from ledger.messages import Envelope, Message
+from ledger.state import State
+from ledger.transfers import NO_MESSAGE, TRANSFER, Result, Transfers
+
+__all__ = ["Admitted", "Answer", "Context", "Draft", "Entry", "Interpreter", "Machine", "leaf_rows", "message_leaf"]
+
+MESSAGE_LEAF = b"\x01"
+TRANSFER_LEAF = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A message that is well-formed and signed by a known key; whether it may act is asked when its turn comes."""
+
+    message: Message
+    envelope: Envelope
+    party: int
+    content: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Where a message stands: its position, how many records follow it, and in which block. The same for every retry."""
+
+    position: int
+    count: int
+    height: int
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One journaled message and the number of records that follow it."""
+
+    message: Message
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """The contents of a block before it is sealed.
+
+    ``transfers`` has the records of all entries in order, the ``expired_count`` expiries first. ``outcomes`` has, for each message
+    offered, its answer or the reason why it is not in the block.
+    """
+
+    height: int
+    first_position: int
+    timestamp_ns: int
+    previous_hash: bytes
+    expired_count: int
+    entries: tuple[Entry, ...]
+    transfers: Transfers
+    tree_size: int
+    tree_root: bytes
+    outcomes: tuple[Answer | LedgerError, ...]
+
+
+class Interpreter(Protocol):
+    """What a message means. Deterministic: no clock, no disk, no randomness; its state is a fold over what it executed."""
+
+    def decode(self, envelope: Envelope, body: bytes) -> Any:
+        """Decode a body by its envelope's topic; pure, so that any thread may do it.
+
+        Raises:
+            MalformedInput: not of the topic's form, or no such topic.
+        """
+
+    def authorise(self, admitted: Admitted, machine: Machine, timestamp_ns: int) -> None:
+        """Say whether this may be journaled now; changes nothing.
+
+        Raises:
+            LedgerError: it may not.
+        """
+
+    def execute(self, admitted: Admitted, context: Context) -> None:
+        """Carry an authorised message out; business refusals are results of its transfers, never exceptions."""
+
+    def expired(self, machine: Machine, records: Transfers) -> None:
+        """Take note of holds that expired at the head of a block."""
+
+
+class Context:
+    """What an interpreter may touch while it executes one message."""
+
+    def __init__(self, machine: Machine, *, position: int, timestamp_ns: int) -> None:
+        """Stand at ``position``, the message's own; its records take the following ones."""
+        self.machine = machine
+        self.state = machine.state
+        self.directory = machine.directory
+        self.position = position
+        self.timestamp_ns = timestamp_ns
+        self.records: list[Transfers] = []
+        self.count = 0
+
+    def post(self, commands: Transfers) -> Transfers:
+        """Apply commands and make them records: ``message`` is filled in here; results come back in the same array."""
+        if len(commands):
+            commands["message"] = self.position
+            posting.post(
+                self.state,
+                commands,
+                timestamp_ns=self.timestamp_ns,
+                first_position=self.position + 1 + self.count,
+                compiled=self.machine.compiled,
+            )
+            self.records.append(commands)
+            self.count += len(commands)
+        return commands
+
+
+class Machine:
+    """Everything one journal determines. Not thread-safe: it belongs to the writer."""
+
+    def __init__(self, genesis: Genesis, interpreter: Interpreter, *, hash_key: bytes, compiled: bool = True) -> None:
+        """Stand before block 1.
+
+        Args:
+            genesis: the trust root.
+            interpreter: what messages mean, fresh.
+            hash_key: 16 secret bytes for the id table; never visible in any result.
+            compiled: whether the compiled kernel or the same source as a plain loop is used.
+        """
+        self.genesis = genesis
+        self.interpreter = interpreter
+        self.compiled = compiled
+        self.state = State(hash_key)
+        self.directory = directory(genesis)
+        self.frontier = merkle.Frontier()
+        self.answers: dict[tuple[int, str], Answer] = {}
+        self.height = 0
+        self.position = 0
+        self.timestamp_ns = genesis.created_ns
+        self.previous_hash = genesis_hash(genesis)
+
+    def admit(self, message: Message, *, at_ns: int | None, check_signature: bool = True) -> Admitted:
+        """Check all that does not depend on the order of messages. Changes nothing; any thread may call it.
+
+        Args:
+            message: the message.
+            at_ns: the instant at which a request's times must hold; ``None`` leaves that to ``apply``.
+            check_signature: ``False`` only when a block's own hash already vouches for the bytes (reopening).
+
+        Raises:
+            MalformedInput: not of the form.
+            Unauthenticated: unknown or revoked key, bad digest or signature, another network, stale.
+        """
+        envelope = messages.parse(message)
+        if envelope.network != self.genesis.network:
+            raise Unauthenticated("NETWORK_MISMATCH", "The message was signed for another network.")
+        key = self.directory.signer(envelope.key_id)
+        if check_signature:
+            messages.verify(message, envelope, key.public_key)
+        if at_ns is not None:
+            _check_time(envelope, at_ns)
+        content = self.interpreter.decode(envelope, message.body)
+        return Admitted(message, envelope, key.party, content)
+
+    def remembered(self, admitted: Admitted) -> Answer | None:
+        """Give the first answer to a message that is a retry (I8).
+
+        Raises:
+            Conflict: the key was used for another body.
+        """
+        answer = self.answers.get((admitted.party, admitted.envelope.idempotency_key))
+        if answer is not None and answer.digest != _identity(admitted.envelope):
+            raise Conflict("IDEMPOTENCY_CONFLICT", "This idempotency key was used for another request.")
+        return answer
+
+    def apply(self, batch: Sequence[Admitted], timestamp_ns: int) -> Draft:
+        """Apply messages in order and give the next block's contents; the machine then stands after that block.
+
+        A message that cannot be authorised, or is a retry, is left out; its outcome says why. ``seal`` must be called with the block's
+        hash before the next ``apply``.
+
+        Raises:
+            InvariantViolation: time did not move on.
+        """
+        if timestamp_ns <= self.timestamp_ns:
+            raise InvariantViolation(f"I5: timestamp {timestamp_ns} does not follow {self.timestamp_ns}")
+        first_position = self.position
+        expired = self._expire(timestamp_ns)
+        records: list[Transfers] = [expired] if len(expired) else []
+        entries: list[Entry] = []
+        outcomes: list[Answer | LedgerError] = []
+        leaves: list[np.ndarray[Any, Any]] = [_transfer_leaves(expired)] if len(expired) else []
+        for admitted in batch:
+            context = Context(self, position=self.position, timestamp_ns=timestamp_ns)
+            try:
+                answer = self.remembered(admitted)
+                if answer is None:
+                    self._authorise(admitted, timestamp_ns)
+            except LedgerError as error:
+                outcomes.append(error)
+                continue
+            if answer is None:
+                self.interpreter.execute(admitted, context)
+                answer = Answer(self.position, context.count, self.height + 1, _identity(admitted.envelope))
+                self.answers[(admitted.party, admitted.envelope.idempotency_key)] = answer
+                self.position += 1 + context.count
+                entries.append(Entry(admitted.message, context.count))
+                records.extend(context.records)
+                leaves.append(_message_leaves(admitted.message))
+                leaves.extend(_transfer_leaves(chunk) for chunk in context.records)
+            outcomes.append(answer)
+        self.frontier.append_many(np.concatenate(leaves) if leaves else np.empty((0, 32), np.uint8))
+        self.height += 1
+        self.timestamp_ns = timestamp_ns
+        return Draft(
+            height=self.height,
+            first_position=first_position,
+            timestamp_ns=timestamp_ns,
+            previous_hash=self.previous_hash,
+            expired_count=len(expired),
+            entries=tuple(entries),
+            transfers=np.concatenate(records) if records else np.empty(0, TRANSFER),
+            tree_size=self.frontier.size,
+            tree_root=self.frontier.root(),
+            outcomes=tuple(outcomes),
+        )
+
+    def seal(self, block_hash: bytes) -> None:
+        """Name the block that was made from the last draft: the next one follows it."""
+        self.previous_hash = block_hash
+
+    def _expire(self, timestamp_ns: int) -> Transfers:
+        """Expire what is due, at the head of the block, in order of (deadline, id)."""
+        due = posting.due(self.state, timestamp_ns)
+        if len(due):
+            due["message"] = NO_MESSAGE
+            posting.post(
+                self.state, due, timestamp_ns=timestamp_ns, first_position=self.position, compiled=self.compiled
+            )
+            if np.any(due["result"] != Result.OK):
+                raise InvariantViolation("I10: a hold that was due did not expire")
+            self.position += len(due)
+            self.interpreter.expired(self, due)
+        return due
+
+    def _authorise(self, admitted: Admitted, timestamp_ns: int) -> None:
+        """Ask again what may have changed since admission, then ask the interpreter."""
+        key = self.directory.signer(admitted.envelope.key_id)
+        if key.party != admitted.party:
+            raise InvariantViolation("a key changed its party")
+        _check_time(admitted.envelope, timestamp_ns)
+        self.interpreter.authorise(admitted, self, timestamp_ns)
+
+
+def message_leaf(message: Message) -> bytes:
+    """Give the leaf data of a message: a type byte and SHA-256 of its stored form."""
+    return MESSAGE_LEAF + hashlib.sha256(messages.encode(message)).digest()
+
+
+def leaf_rows(records: Transfers) -> np.ndarray[Any, Any]:
+    """Give the leaf data of records, shape (n, 105): a type byte and the record's bytes."""
+    rows = np.empty((len(records), 1 + TRANSFER.itemsize), np.uint8)
+    rows[:, 0] = TRANSFER_LEAF
+    rows[:, 1:] = np.ascontiguousarray(records).view(np.uint8).reshape(len(records), TRANSFER.itemsize)
+    return rows
+
+
+def _message_leaves(message: Message) -> np.ndarray[Any, Any]:
+    return np.frombuffer(merkle.leaf_hash(message_leaf(message)), np.uint8).reshape(1, 32)
+
+
+def _transfer_leaves(records: Transfers) -> np.ndarray[Any, Any]:
+    return merkle.leaf_hashes(leaf_rows(records))
+
+
+def _identity(envelope: Envelope) -> bytes:
+    """What makes a retry the same: what was asked for and the body, not the signature's times."""
+    return hashlib.sha256(b"\n".join((envelope.topic.encode(), envelope.subject.encode(), envelope.digest))).digest()
+
+
+def _check_time(envelope: Envelope, at_ns: int) -> None:
+    """Hold a request to its own times; a statement has none."""
+    if envelope.kind is messages.Kind.REQUEST:
+        signatures.check_time(envelope.created_s, envelope.expires_s, at_ns)
