@@ -77,9 +77,17 @@ class Draft:
     tree_root: bytes
     outcomes: tuple[Answer | LedgerError, ...]
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was journaled: such a draft is no block, and the machine has not moved."""
+        return not self.entries and not self.expired_count
+
 
 class Interpreter(Protocol):
     """What a message means. Deterministic: no clock, no disk, no randomness; its state is a fold over what it executed."""
+
+    def begin(self, machine: Machine) -> None:
+        """Open what exists before the first block; called once, by ``Machine``."""
 
     def decode(self, envelope: Envelope, body: bytes) -> Any:
         """Decode a body by its envelope's topic; pure, so that any thread may do it.
@@ -154,6 +162,7 @@ class Machine:
         self.position = 0
         self.timestamp_ns = genesis.created_ns
         self.previous_hash = genesis_hash(genesis)
+        interpreter.begin(self)
 
     def admit(self, message: Message, *, at_ns: int | None, check_signature: bool = True) -> Admitted:
         """Check all that does not depend on the order of messages. Changes nothing; any thread may call it.
@@ -225,9 +234,10 @@ class Machine:
                 leaves.append(_message_leaves(admitted.message))
                 leaves.extend(_transfer_leaves(chunk) for chunk in context.records)
             outcomes.append(answer)
-        self.frontier.append_many(np.concatenate(leaves) if leaves else np.empty((0, 32), np.uint8))
-        self.height += 1
-        self.timestamp_ns = timestamp_ns
+        if leaves:
+            self.frontier.append_many(np.concatenate(leaves))
+            self.height += 1
+            self.timestamp_ns = timestamp_ns
         return Draft(
             height=self.height,
             first_position=first_position,

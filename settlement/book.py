@@ -1,0 +1,301 @@
+"""What settlement remembers: participants, whose book each account is on, quotes, windows and their payments.
+
+A fold like the ledger's own state: nothing here is stored, everything is derived by executing journaled messages in order. Ledger
+codes (``SH``, ``HK``) name the two sides; ``PEER`` of one is the other.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ledger.errors import Conflict, NotFound
+from ledger.genesis import Genesis
+from ledger.messages import Message
+from settlement.chart import AccountCode
+
+__all__ = [
+    "PAYMENT",
+    "PEER",
+    "Book",
+    "Group",
+    "Participant",
+    "PaymentState",
+    "PaymentTable",
+    "Payments",
+    "Quote",
+    "Window",
+    "WindowState",
+    "group_of",
+    "window_of",
+]
+
+PEER = {"SH": "HK", "HK": "SH"}
+
+PAYMENT = np.dtype(
+    [
+        ("uetr_hi", "<u8"),
+        ("uetr_lo", "<u8"),
+        ("quote_hi", "<u8"),
+        ("quote_lo", "<u8"),
+        ("refund_hi", "<u8"),
+        ("refund_lo", "<u8"),
+        ("amount", "<i8"),
+        ("creditor_amount", "<i8"),
+        ("position", "<u8"),
+        ("debtor", "<u4"),
+        ("creditor", "<u4"),
+        ("debtor_participant", "<u4"),
+        ("creditor_participant", "<u4"),
+        ("asset", "<u2"),
+        ("creditor_asset", "<u2"),
+        ("purpose", "S4"),
+    ]
+)
+"""One cross-border payment as both nodes see it.
+
+``uetr`` halves; ``quote`` and ``refund`` halves or zero; ``amount`` in ``asset`` leaves the debtor; ``creditor_amount`` in
+``creditor_asset`` reaches the creditor (zero on the payer's side when only the payee's node can know it); ``position`` of the
+payer's leg on the payer's ledger; ``debtor`` is an account number on the payer's ledger and ``creditor`` one on the payee's; the two
+participants are numbers on their own side's ledger (zero while unknown); ``purpose`` is an ISO 20022 external purpose code or empty.
+"""
+
+Payments = npt.NDArray[np.void]
+"""Shape (n,), dtype ``PAYMENT``."""
+
+
+class Group(enum.IntEnum):
+    """The hold groups of one window."""
+
+    OUTGOING = 0
+    INCOMING = 1
+    NET = 2
+
+
+def group_of(window: int, kind: Group) -> int:
+    """Number a window's hold group for the ledger (never zero: windows count from 1)."""
+    return 4 * window + kind
+
+
+def window_of(group: int) -> tuple[int, Group]:
+    """Undo ``group_of``."""
+    return group // 4, Group(group % 4)
+
+
+class PaymentState(enum.IntEnum):
+    """Where one member of a window stands."""
+
+    PENDING = 0
+    CANCELLED = 1
+    REJECTED = 2
+    SETTLED = 3
+    CARRIED = 4
+    """Left this window undecided; for outgoing ones ``moved_to`` of the table says where it is now."""
+
+
+class WindowState(enum.StrEnum):
+    """The settlement cycle's state of one window at one node."""
+
+    OPEN = "OPEN"
+    CLOSED = "CLOSED"
+    ACCEPTED = "ACCEPTED"
+    """Both acceptances are journaled here."""
+    NETTED = "NETTED"
+    """A proposal is journaled here."""
+    VOTED = "VOTED"
+    """This node's yes is journaled, the outcome is not known here."""
+    SETTLED = "SETTLED"
+
+
+class PaymentTable:
+    """The payments of one direction of one window: columns that grow by doubling.
+
+    ``rows`` is the filled part, dtype ``PAYMENT``; ``states`` (u1, ``PaymentState``), ``reasons`` (u2, ``ledger.Result``) and
+    ``moved_to`` (u4, member index in the next window, 0 unless CARRIED) run beside it.
+    """
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self.count = 0
+        self._rows = np.zeros(16, PAYMENT)
+        self._states = np.zeros(16, np.uint8)
+        self._reasons = np.zeros(16, np.uint16)
+        self._moved_to = np.zeros(16, np.uint32)
+
+    def append(self, rows: Payments) -> int:
+        """Add rows at the end; gives the first one's member index."""
+        first = self.count
+        needed = first + len(rows)
+        if needed > len(self._rows):
+            size = max(needed, 2 * len(self._rows))
+            self._rows = _grown(self._rows, size)
+            self._states = _grown(self._states, size)
+            self._reasons = _grown(self._reasons, size)
+            self._moved_to = _grown(self._moved_to, size)
+        self._rows[first:needed] = rows
+        self.count = needed
+        return first
+
+    @property
+    def rows(self) -> Payments:
+        """The payments, by member."""
+        return self._rows[: self.count]
+
+    @property
+    def states(self) -> npt.NDArray[np.uint8]:
+        """Their ``PaymentState``."""
+        return self._states[: self.count]
+
+    @property
+    def reasons(self) -> npt.NDArray[np.uint16]:
+        """Why rejected (``ledger.transfers.Result``), else zero."""
+        return self._reasons[: self.count]
+
+    @property
+    def moved_to(self) -> npt.NDArray[np.uint32]:
+        """Member index in the next window of those CARRIED."""
+        return self._moved_to[: self.count]
+
+
+def _grown(column: npt.NDArray[Any], size: int) -> npt.NDArray[Any]:
+    bigger = np.zeros(size, column.dtype)
+    bigger[: len(column)] = column
+    return bigger
+
+
+@dataclass(slots=True)
+class Window:
+    """One window at one node. ``statements`` holds what was journaled, by ``kind`` or ``kind/ledger`` or ``kind/ledger/attempt``."""
+
+    number: int
+    state: WindowState = WindowState.OPEN
+    attempt: int = 0
+    """The last attempt proposed here; 0 before the first."""
+    outgoing: PaymentTable = field(default_factory=PaymentTable)
+    incoming: PaymentTable = field(default_factory=PaymentTable)
+    carried_in: int = 0
+    """How many of ``outgoing`` came from the window before."""
+    statements: dict[str, Message] = field(default_factory=dict)
+    opened_ns: int = 0
+    closed_ns: int = 0
+    settled_ns: int = 0
+    settled_position: int = 0
+    """Position of the decision on this ledger: the moment of finality here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """A provider's signed offer: it pays ``sell`` for ``buy`` at ``rate_e8 / 10^8`` sold minor units a bought one, up to a total.
+
+    ``account`` is the memo account whose balance is what is left of ``maximum`` (sold minor units).
+    """
+
+    quote: int
+    provider: int
+    """Participant number."""
+    sell: int
+    buy: int
+    rate_e8: int
+    maximum: int
+    expires_ns: int
+    account: int
+
+
+@dataclass(slots=True)
+class Participant:
+    """An institution with accounts here: numbered from 1 in the order of joining; ``accounts`` by code and asset number."""
+
+    number: int
+    party: int
+    code: str
+    accounts: dict[tuple[AccountCode, int], int] = field(default_factory=dict)
+
+    def account(self, code: AccountCode, asset: int) -> int:
+        """Give its account of a code and asset.
+
+        Raises:
+            NotFound: it has none.
+        """
+        number = self.accounts.get((code, asset))
+        if number is None:
+            raise NotFound("PARTICIPANT_ASSET", "The participant has no accounts in this asset.", participant=self.code)
+        return number
+
+
+class Book:
+    """The whole of settlement's memory at one node."""
+
+    def __init__(self, genesis: Genesis) -> None:
+        """Start as of genesis, with window 1 open."""
+        self.genesis = genesis
+        self.ledger = genesis.ledger
+        self.peer = PEER[genesis.ledger]
+        self.participants: list[Participant] = []
+        self.by_party: dict[int, Participant] = {}
+        self.institution: dict[tuple[AccountCode, int], int] = {}
+        """The settlement institution's own accounts: ISSUE, OMNIBUS or MIRROR, NETTING, by asset number."""
+        self.quotes: dict[int, Quote] = {}
+        self.windows: dict[int, Window] = {1: Window(1, opened_ns=genesis.created_ns)}
+        self.current = 1
+        self.refunded: dict[int, int] = {}
+        """UETR of a payment that was refunded in part or whole: total refunded, in minor units of what its payee received."""
+        self._participant_of = np.zeros(64, np.uint32)
+
+    @property
+    def open_window(self) -> Window:
+        """The window that accepts payments now."""
+        return self.windows[self.current]
+
+    @property
+    def participant_of(self) -> npt.NDArray[np.uint32]:
+        """Participant number by account number; zero for the settlement institution's own and unknown accounts."""
+        return self._participant_of
+
+    def set_participant(self, account: int, participant: int) -> None:
+        """Say whose book an account is on."""
+        if account >= len(self._participant_of):
+            self._participant_of = _grown(self._participant_of, 2 * account)
+        self._participant_of[account] = participant
+
+    def participant(self, number: int) -> Participant:
+        """Give the participant with this number (from 1)."""
+        return self.participants[number - 1]
+
+    def participant_by_code(self, code: str) -> Participant:
+        """Give the participant whose party has this code.
+
+        Raises:
+            NotFound: there is none.
+        """
+        for participant in self.participants:
+            if participant.code == code:
+                return participant
+        raise NotFound("PARTICIPANT_NOT_FOUND", "No participant with this code on this ledger.", participant=code)
+
+    def window(self, number: int) -> Window:
+        """Give a window.
+
+        Raises:
+            NotFound: it was never opened here.
+        """
+        window = self.windows.get(number)
+        if window is None:
+            raise NotFound("WINDOW_NOT_FOUND", "This window was never opened here.", window=number)
+        return window
+
+    def decided_window(self) -> int:
+        """Give the number of the last settled window, 0 before the first.
+
+        Raises:
+            Conflict: never; windows are decided in order.
+        """
+        settled = self.current - 1
+        if settled and self.windows[settled].state is not WindowState.SETTLED:
+            settled -= 1
+        if settled and self.windows[settled].state is not WindowState.SETTLED:
+            raise Conflict("WINDOW_ORDER", "Windows are decided in order.")
+        return settled

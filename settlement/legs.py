@@ -1,0 +1,62 @@
+"""Names for the legs of a payment: its UETR with the six fixed bits of a UUIDv4 replaced by the leg's number.
+
+RFC 9562 §5.4 fixes four version bits (0100, bits 48-51) and two variant bits (10, bits 64-65). A UETR has no choice in them, so
+they can carry k in 0 … 63, and no two legs of any two payments share an id.
+"""
+
+from __future__ import annotations
+
+import enum
+import uuid
+
+from ledger.errors import MalformedInput
+
+__all__ = ["LEG_COUNT", "Leg", "leg_id", "parse_uetr", "uetr_of"]
+
+LEG_COUNT = 64
+_VERSION_SHIFT = 76
+_VARIANT_SHIFT = 62
+_FIXED = (0xF << _VERSION_SHIFT) | (0x3 << _VARIANT_SHIFT)
+_V4 = (0x4 << _VERSION_SHIFT) | (0x2 << _VARIANT_SHIFT)
+
+
+class Leg(enum.IntEnum):
+    """Which posting of its payment a transfer is."""
+
+    PAYER = 0
+    PROVIDER_RECEIVES = 1
+    PROVIDER_PAYS = 2
+    PAYEE = 3
+    QUOTE = 4
+    FEE = 5
+    SETTLE = 6
+    """SETTLE.a → SETTLE.b of a gross payment, sold asset."""
+    RECEIVE = 7
+    """FUNDS.b → account at b, sold asset, of a gross payment."""
+    SETTLE_BOUGHT = 8
+    RECEIVE_BOUGHT = 9
+
+
+def parse_uetr(text: str) -> int:
+    """Read a UETR: a lower-case UUIDv4 in the canonical 8-4-4-4-12 form; give it as a 128-bit number.
+
+    Raises:
+        MalformedInput: it is not.
+    """
+    try:
+        value = uuid.UUID(text)
+    except ValueError as error:
+        raise MalformedInput("UETR_INVALID", "A UETR is a lower-case UUIDv4.") from error
+    if str(value) != text or value.int & _FIXED != _V4:
+        raise MalformedInput("UETR_INVALID", "A UETR is a lower-case UUIDv4.")
+    return value.int
+
+
+def leg_id(uetr: int, leg: int) -> int:
+    """Give the id of leg ``leg`` (0 … 63) of a payment."""
+    return (uetr & ~_FIXED) | ((leg >> 2) << _VERSION_SHIFT) | ((leg & 3) << _VARIANT_SHIFT)
+
+
+def uetr_of(identifier: int) -> int:
+    """Give the UETR that a leg's id was made from."""
+    return (identifier & ~_FIXED) | _V4
