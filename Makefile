@@ -49,8 +49,8 @@ distclean: clean ## Remove the virtual environment and the compiled caches too.
 test: setup ## Run the fast tests.
 	$(BIN)/python -m pytest
 
-test-long: setup ## Run the long tests as well, with the branch coverage of ledger and settlement.
-	$(BIN)/python -m pytest -m "long or not long" --cov --cov-report=term-missing:skip-covered
+test-long: setup ## Run every test, the long ones and the faults too, with branch coverage of ledger and settlement.
+	$(BIN)/python -m pytest -m '' --hypothesis-profile=long --cov --cov-report=term-missing:skip-covered
 
 check: setup ## Check format, lint, types, layers and the fast tests.
 	$(BIN)/ruff format --check $(SOURCES)
@@ -66,7 +66,7 @@ faults: setup ## Run the fault schedules: crashes, lost syncs, partitions, reord
 	$(BIN)/python -m benchmarks.faults
 
 docs: setup ## Regenerate the pages of docs/ that come from the code.
-	$(BIN)/hugang docs
+	$(BIN)/python -m gateway.docs
 
 wheel: setup ## Build the wheel into dist/.
 	$(BIN)/python -m build --wheel --outdir dist .

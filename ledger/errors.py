@@ -78,7 +78,7 @@ class Unavailable(LedgerError):
     """The server cannot answer now; ``fields["retry_after_s"]`` says when to try again."""
 
 
-class IntegrityFailure(Exception):  # noqa: N818 - the name says what it is: evidence, not an error of the caller
+class IntegrityFailure(Exception):
     """Stored or exported data contradict a hash, a signature, a proof or a balance.
 
     ``position`` is the first journal position that is wrong, when it can be named; ``block`` its block's height.
@@ -99,5 +99,5 @@ class IntegrityFailure(Exception):  # noqa: N818 - the name says what it is: evi
         super().__init__(f"{code}: {sentence}{where}" + (f" ({details})" if details else ""))
 
 
-class InvariantViolation(Exception):  # noqa: N818 - a broken invariant (I1 ...) is a fact about our code
+class InvariantViolation(Exception):
     """An invariant of ``docs/architecture.md`` does not hold: our mistake, never caught below the process edge."""
