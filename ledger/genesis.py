@@ -1,7 +1,8 @@
 """The genesis: all that an auditor must trust. One canonical JSON document; its SHA-256 is the root of the hash chain.
 
-It names the network, the ledger, the assets, and the parties that exist before the first block: this node, its registrar, the
-other node, the settlement operator, issuers. ``encode`` writes exactly one byte string for a genesis; ``decode`` refuses every other.
+It names the network, the ledger, the assets, and the parties that exist before the first block: this node, its
+registrar, the other node, the settlement operator, issuers. ``encode`` writes exactly one byte string for a genesis;
+``decode`` refuses every other.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ HexKey = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 
 
 class GenesisAsset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One asset: its code, its number on this ledger, decimal places for people, ``money`` or ``memo``, and its home ledger."""
+    """One asset: its code, number on this ledger, decimal places for people, ``money`` or ``memo``, and home ledger."""
 
     code: Annotated[str, msgspec.Meta(pattern="^[A-Z][A-Z0-9.]{1,11}$")]
     number: Annotated[int, msgspec.Meta(ge=1, le=65535)]

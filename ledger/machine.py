@@ -1,11 +1,11 @@
 """The one fold under the writer, reopening and the verifier: messages and a timestamp in, a block's contents out.
 
-``Machine`` holds everything the journal determines: money and ids (``State``), parties and keys (``Directory``), the tree's frontier,
-the answers by idempotency key, and the interpreter's own state. It performs no input or output and reads no clock. What a
-message means is the interpreter's business; the ledger does not know it.
+``Machine`` holds everything the journal determines: money and ids (``State``), parties and keys (``Directory``), the
+tree's frontier, the answers by idempotency key, and the interpreter's own state. It performs no input or output and
+reads no clock. What a message means is the interpreter's business; the ledger does not know it.
 
-The same call serves three masters. The writer applies new messages and stores what comes out. Reopening applies stored messages and
-compares. The verifier does the same with every signature checked.
+The same call serves three masters. The writer applies new messages and stores what comes out. Reopening applies stored
+messages and compares. The verifier does the same with every signature checked.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Admitted:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Where a message stands: its position, how many records follow it, and in which block. The same for every retry."""
+    """Where a message stands: its position, how many records follow it, in which block. The same for every retry."""
 
     position: int
     count: int
@@ -62,8 +62,8 @@ class Entry:
 class Draft:
     """The contents of a block before it is sealed.
 
-    ``transfers`` has the records of all entries in order, the ``expired_count`` expiries first. ``outcomes`` has, for each message
-    offered, its answer or the reason why it is not in the block.
+    ``transfers`` has the records of all entries in order, the ``expired_count`` expiries first. ``outcomes`` has, for
+    each message offered, its answer or the reason why it is not in the block.
     """
 
     height: int
@@ -84,7 +84,7 @@ class Draft:
 
 
 class Interpreter(Protocol):
-    """What a message means. Deterministic: no clock, no disk, no randomness; its state is a fold over what it executed."""
+    """What a message means. Deterministic: no clock, disk or randomness; its state is a fold over what it executed."""
 
     def begin(self, machine: Machine) -> None:
         """Open what exists before the first block; called once, by ``Machine``."""
@@ -201,8 +201,8 @@ class Machine:
     def apply(self, batch: Sequence[Admitted], timestamp_ns: int) -> Draft:
         """Apply messages in order and give the next block's contents; the machine then stands after that block.
 
-        A message that cannot be authorised, or is a retry, is left out; its outcome says why. ``seal`` must be called with the block's
-        hash before the next ``apply``.
+        A message that cannot be authorised, or is a retry, is left out; its outcome says why. ``seal`` must be called
+        with the block's hash before the next ``apply``.
 
         Raises:
             InvariantViolation: time did not move on.

@@ -1,7 +1,8 @@
 """Signed messages, kept verbatim: what was signed, the signature and the body, never re-serialised.
 
-Two kinds. A ``REQUEST`` is signed in the fixed RFC 9421 profile of ``signatures.py``: its base names method, path, digest,
-idempotency key and times. A ``STATEMENT`` is signed independently of any transport; its base is eight lines of ASCII::
+Two kinds. A ``REQUEST`` is signed in the fixed RFC 9421 profile of ``signatures.py``: its base names method, path,
+digest, idempotency key and times. A ``STATEMENT`` is signed independently of any transport; its base is eight lines of
+ASCII::
 
     hugang-statement/0
     network hugang-demo-5f0c
@@ -12,8 +13,9 @@ idempotency key and times. A ``STATEMENT`` is signed independently of any transp
     digest 9c56…64 hex digits, SHA-256 of the body
     <no eighth line: the seventh ends with a newline>
 
-``ledger`` is the ledger code of the party that speaks (``--`` for a party of no ledger). Both bases bind the body by its digest and
-the network by its name, so neither can be replayed elsewhere. The stored encoding of a message is in ``encode``.
+``ledger`` is the ledger code of the party that speaks (``--`` for a party of no ledger). Both bases bind the body by
+its digest and the network by its name, so neither can be replayed elsewhere. The stored encoding of a message is in
+``encode``.
 """
 
 from __future__ import annotations
@@ -82,9 +84,10 @@ class Message:
 class Envelope:
     """What a message's base says, parsed; the same for both kinds.
 
-    ``topic`` names what the body means: the path of a request, ``statement:<kind>`` of a statement. ``idempotency_key`` is the
-    client's, or ``kind subject digest`` of a statement, which makes a repeated statement the same message. ``created_s`` and
-    ``expires_s`` (Unix seconds) are zero for statements: they are valid by their place in the cycle, not by a clock.
+    ``topic`` names what the body means: the path of a request, ``statement:<kind>`` of a statement. ``idempotency_key``
+    is the client's, or ``kind subject digest`` of a statement, which makes a repeated statement the same message.
+    ``created_s`` and ``expires_s`` (Unix seconds) are zero for statements: they are valid by their place in the cycle,
+    not by a clock.
     """
 
     kind: Kind

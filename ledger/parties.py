@@ -1,8 +1,8 @@
 """Who may speak: parties, their roles and their keys.
 
-A party is numbered in the order in which it was journaled, from 1; genesis parties come first. A key belongs to one party for
-ever; revoking it counts from a journal position, so that what it signed before stands. Deny by default: a party without a role
-can debit its own accounts and nothing else.
+A party is numbered in the order in which it was journaled, from 1; genesis parties come first. A key belongs to one
+party for ever; revoking it counts from a journal position, so that what it signed before stands. Deny by default: a
+party without a role can debit its own accounts and nothing else.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The columnar transfer: one dtype for what is asked, what happened and what is hashed.
 
-A command is a transfer whose ``result`` is still zero. The kernel fills in ``result``, the applied ``amount`` and the two
-``*_previous`` links, and the same 104 bytes become a record of the journal and, behind a type byte, a leaf of its tree.
+A command is a transfer whose ``result`` is still zero. The kernel fills in ``result``, the applied ``amount`` and the
+two ``*_previous`` links, and the same 104 bytes become a record of the journal and, behind a type byte, a leaf of its
+tree.
 
 Field by field (little-endian, no padding that is not named):
 

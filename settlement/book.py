@@ -1,7 +1,7 @@
 """What settlement remembers: participants, whose book each account is on, quotes, windows and their payments.
 
-A fold like the ledger's own state: nothing here is stored, everything is derived by executing journaled messages in order. Ledger
-codes (``SH``, ``HK``) name the two sides; ``PEER`` of one is the other.
+A fold like the ledger's own state: nothing here is stored, everything is derived by executing journaled messages in
+order. Ledger codes (``SH``, ``HK``) name the two sides; ``PEER`` of one is the other.
 """
 
 from __future__ import annotations
@@ -58,10 +58,11 @@ PAYMENT = np.dtype(
 )
 """One cross-border payment as both nodes see it.
 
-``uetr`` halves; ``quote`` and ``refund`` halves or zero; ``amount`` in ``asset`` leaves the debtor; ``creditor_amount`` in
-``creditor_asset`` reaches the creditor (zero on the payer's side when only the payee's node can know it); ``position`` of the
-payer's leg on the payer's ledger; ``debtor`` is an account number on the payer's ledger and ``creditor`` one on the payee's; the two
-participants are numbers on their own side's ledger (zero while unknown); ``purpose`` is an ISO 20022 external purpose code or empty.
+``uetr`` halves; ``quote`` and ``refund`` halves or zero; ``amount`` in ``asset`` leaves the debtor; ``creditor_amount``
+in ``creditor_asset`` reaches the creditor (zero on the payer's side when only the payee's node can know it);
+``position`` of the payer's leg on the payer's ledger; ``debtor`` is an account number on the payer's ledger and
+``creditor`` one on the payee's; the two participants are numbers on their own side's ledger (zero while unknown);
+``purpose`` is an ISO 20022 external purpose code or empty.
 """
 
 Payments = npt.NDArray[np.void]
@@ -114,8 +115,8 @@ class WindowState(enum.StrEnum):
 class PaymentTable:
     """The payments of one direction of one window: columns that grow by doubling.
 
-    ``rows`` is the filled part, dtype ``PAYMENT``; ``states`` (u1, ``PaymentState``), ``reasons`` (u2, ``ledger.Result``) and
-    ``moved_to`` (u4, member index in the next window, 0 unless CARRIED) run beside it.
+    ``rows`` is the filled part, dtype ``PAYMENT``; ``states`` (u1, ``PaymentState``), ``reasons`` (u2,
+    ``ledger.Result``) and ``moved_to`` (u4, member index in the next window, 0 unless CARRIED) run beside it.
     """
 
     def __init__(self) -> None:
@@ -169,7 +170,10 @@ def _grown(column: npt.NDArray[Any], size: int) -> npt.NDArray[Any]:
 
 @dataclass(slots=True)
 class Window:
-    """One window at one node. ``statements`` holds what was journaled, by ``kind`` or ``kind/ledger`` or ``kind/ledger/attempt``."""
+    """One window at one node.
+
+    ``statements`` holds what was journaled, by ``kind`` or ``kind/ledger`` or ``kind/ledger/attempt``.
+    """
 
     number: int
     state: WindowState = WindowState.OPEN
@@ -189,9 +193,10 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """A provider's signed offer: it pays ``sell`` for ``buy`` at ``rate_e8 / 10^8`` sold minor units a bought one, up to a total.
+    """A provider's signed offer: it pays ``sell`` for ``buy`` at a rate, up to a total.
 
-    ``account`` is the memo account whose balance is what is left of ``maximum`` (sold minor units).
+    The rate is ``rate_e8 / 10^8`` sold minor units for each bought one. ``account`` is the memo account whose balance
+    is what is left of ``maximum`` (sold minor units).
     """
 
     quote: int
@@ -207,7 +212,7 @@ class Quote:
 
 @dataclass(slots=True)
 class Participant:
-    """An institution with accounts here: numbered from 1 in the order of joining; ``accounts`` by code and asset number."""
+    """An institution with accounts here, numbered from 1 in the order of joining; ``accounts`` by code and asset."""
 
     number: int
     party: int
@@ -242,7 +247,7 @@ class Book:
         self.windows: dict[int, Window] = {1: Window(1, opened_ns=genesis.created_ns)}
         self.current = 1
         self.refunded: dict[int, int] = {}
-        """UETR of a payment that was refunded in part or whole: total refunded, in minor units of what its payee received."""
+        """UETR of a payment refunded in part or whole: total refunded, in minor units of what its payee received."""
         self._participant_of = np.zeros(64, np.uint32)
 
     @property

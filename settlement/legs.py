@@ -1,7 +1,7 @@
 """Names for the legs of a payment: its UETR with the six fixed bits of a UUIDv4 replaced by the leg's number.
 
-RFC 9562 §5.4 fixes four version bits (0100, bits 48-51) and two variant bits (10, bits 64-65). A UETR has no choice in them, so
-they can carry k in 0 … 63, and no two legs of any two payments share an id.
+RFC 9562 §5.4 fixes four version bits (0100, bits 48-51) and two variant bits (10, bits 64-65). A UETR has no choice in
+them, so they can carry k in 0 … 63, and no two legs of any two payments share an id.
 """
 
 from __future__ import annotations
