@@ -57,6 +57,7 @@ MACHINE_TRACES = {
 # What an import of the library may name beyond its dependencies, and why.
 IMPORT_EXEMPT = {
     "starlette": "FastAPI hands out its requests, responses and routes as its own interface",
+    "llvmlite": "numba's code generator, of which numba itself pins the version",
     "psycopg": "the extra that talks to PostgreSQL, imported only when a PostgreSQL URL asks for it",
 }
 IMPORT_NAMES = {"python-stdnum": "stdnum"}
