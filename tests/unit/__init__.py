@@ -1,0 +1,1 @@
+"""Unit tests: one fact each, milliseconds."""
