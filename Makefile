@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.setup-stamp
+DIST ?= dist
 PACKAGES := ledger settlement gateway benchmarks
 SOURCES := $(PACKAGES) tests
 
@@ -24,7 +25,7 @@ $(STAMP): pyproject.toml constraints.txt
 	  echo "setup: '$(PYTHON)' is not Python 3.11 or 3.12; name one with: make setup PYTHON=python3.11" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 	  echo "setup: '$(PYTHON)' has no venv module; install it (on Debian or Ubuntu the package python3-venv)" >&2; exit 1; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,load]'
 	@if test -f ledger/warm.py; then echo "setup: compiling the posting kernel"; $(BIN)/python -m ledger.warm; fi
 	@touch $(STAMP)
@@ -68,8 +69,11 @@ faults: setup ## Run the fault schedules: crashes, lost syncs, partitions, reord
 docs: setup ## Regenerate the pages of docs/ that come from the code.
 	$(BIN)/python -m gateway.docs
 
+# A left-over build directory would put files into the wheel that are no longer in the packages.
 wheel: setup ## Build the wheel into dist/.
-	$(BIN)/python -m build --wheel --outdir dist .
+	rm -rf build
+	$(BIN)/python -m build --wheel --outdir $(DIST) .
+	rm -rf build
 
 lock: setup ## Write constraints.txt anew from the environment as it is installed.
 	@{ echo "# Every package of the environment that make setup builds, pinned; make lock writes this file anew."; \
