@@ -1,0 +1,14 @@
+"""Durable storage of one journal: blocks in, blocks out, nothing else.
+
+A store holds the genesis and the chain of blocks. It knows nothing of what they mean; it only promises that an appended
+block is there after a crash or a power loss (I7), that there is one writer, and that it never continues after a failed
+commit. Whatever else a node needs is a fold over what ``blocks`` gives.
+"""
+
+from __future__ import annotations
+
+from ledger.store.base import PART_SIZE, Store
+from ledger.store.memory import MemoryStore
+from ledger.store.sqlite import SqliteStore
+
+__all__ = ["PART_SIZE", "MemoryStore", "SqliteStore", "Store"]
