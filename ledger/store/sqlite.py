@@ -32,7 +32,7 @@ from ledger.store.base import compress, decompress
 
 __all__ = ["SqliteStore"]
 
-BUSY_TIMEOUT_MS = 5_000
+BUSY_TIMEOUT_S = 5
 READER_COUNT_MAX = 8
 """Connections for reading; each is held for one short transaction."""
 CHECKPOINT_SIZE = 32 * 2**20
@@ -281,9 +281,7 @@ def _engine(path: Path, *, connection_count: int, begin: str, is_reader: bool) -
     """Make an engine whose transactions begin as told; the driver's own idea of beginning is switched off."""
 
     def connect() -> sqlite3.Connection:
-        connection = sqlite3.connect(
-            path, check_same_thread=False, isolation_level=None, timeout=BUSY_TIMEOUT_MS / 1000
-        )
+        connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=BUSY_TIMEOUT_S)
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "wal_autocheckpoint=0"):
             connection.execute(f"PRAGMA {pragma}").close()
         if is_reader:
