@@ -29,7 +29,7 @@ from typing import ParamSpec, Protocol, TypeVar
 
 from ledger.errors import MalformedInput
 
-__all__ = ["CrashPlan", "Lane", "ManualRuntime", "Runtime", "SystemRuntime", "free_port"]
+__all__ = ["CrashPlan", "Lane", "ManualRuntime", "Runtime", "SystemRuntime", "free_port", "port_is_free"]
 
 SECOND_NS = 1_000_000_000
 OFFLOAD_THREAD_COUNT = 8
@@ -288,3 +288,14 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def port_is_free(port: int) -> bool:
+    """Say whether a server could listen on this TCP port of the loopback interface now."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
