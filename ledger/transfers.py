@@ -135,6 +135,10 @@ class Result(enum.IntEnum):
     """The amount is too small to give one minor unit of the other asset."""
     DEBTOR_ASSET = 109
     """The debtor's account holds another asset than the money named."""
+    QUOTE_EXHAUSTED = 110
+    """Less than this payment needs is left of the quote's maximum."""
+    FEE_ACCOUNT = 111
+    """The payer's participant keeps no account for fees."""
 
 
 def transfers(count: int) -> Transfers:

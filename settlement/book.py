@@ -17,6 +17,7 @@ from ledger.errors import Conflict, NotFound
 from ledger.genesis import Genesis
 from ledger.messages import Message
 from settlement.chart import AccountCode
+from settlement.columns import Columns
 
 __all__ = [
     "PAYMENT",
@@ -96,6 +97,8 @@ class PaymentState(enum.IntEnum):
     SETTLED = 3
     CARRIED = 4
     """Left this window undecided; for outgoing ones ``moved_to`` of the table says where it is now."""
+    REFUSED = 5
+    """Never held money: the kernel refused it, and its number stays a gap. No list, count or total includes it."""
 
 
 class WindowState(enum.StrEnum):
@@ -246,9 +249,36 @@ class Book:
         self.quotes: dict[int, Quote] = {}
         self.windows: dict[int, Window] = {1: Window(1, opened_ns=genesis.created_ns)}
         self.current = 1
-        self.refunded: dict[int, int] = {}
-        """UETR of a payment refunded in part or whole: total refunded, in minor units of what its payee received."""
+        self.refunded: dict[tuple[int, int, bool], int] = {}
+        """What refunds have taken of a payment, in minor units of what its payee received.
+
+        By the original's UETR, the account that paid it, and whether that is on the other ledger.
+        """
+        self.gross = Columns(
+            position=np.uint64,
+            amount=np.int64,
+            creditor_amount=np.int64,
+            debtor=np.uint32,
+            creditor=np.uint32,
+            asset=np.uint16,
+            creditor_asset=np.uint16,
+            result=np.uint16,
+            across=np.bool_,
+        )
+        """Payments that were decided at once, settled or refused; ``position`` is the payer's leg, ``result`` the reason.
+
+        ``across`` says that the creditor is on the other ledger; such a payment is here only if it was refused.
+        """
+        self.outgoing_places = Columns(position=np.uint64, window=np.uint32, member=np.uint32)
+        """Where each cross-border payment was first accepted here, by position of its payer's leg."""
+        self.incoming_places = Columns(position=np.uint64, window=np.uint32, member=np.uint32)
+        """Where each incoming payment was accepted or rejected, by position of its payee's leg."""
+        self.openings: dict[int, range] = {}
+        """The numbers of the accounts that a message opened, by the message's position."""
         self._participant_of = np.zeros(64, np.uint32)
+        self._clearing_of = np.zeros(64, np.uint32)
+        self._funds_of = np.zeros(64, np.uint32)
+        self._settle_of = np.zeros(64, np.uint32)
 
     @property
     def open_window(self) -> Window:
@@ -260,11 +290,35 @@ class Book:
         """Participant number by account number; zero for the settlement institution's own and unknown accounts."""
         return self._participant_of
 
-    def set_participant(self, account: int, participant: int) -> None:
-        """Say whose book an account is on."""
+    @property
+    def clearing_of(self) -> npt.NDArray[np.uint32]:
+        """CLEARING account by the number of an account that can pay or be paid, zero for others."""
+        return self._clearing_of
+
+    @property
+    def funds_of(self) -> npt.NDArray[np.uint32]:
+        """FUNDS account by the number of an account that can pay or be paid, zero for others and an issuer's."""
+        return self._funds_of
+
+    @property
+    def settle_of(self) -> npt.NDArray[np.uint32]:
+        """SETTLE account by the number of an account that can pay or be paid, zero for others."""
+        return self._settle_of
+
+    def set_participant(
+        self, account: int, participant: int, *, clearing: int = 0, funds: int = 0, settle: int = 0
+    ) -> None:
+        """Say whose book an account is on, and through which accounts of that book it pays and is paid."""
         if account >= len(self._participant_of):
-            self._participant_of = _grown(self._participant_of, 2 * account)
+            size = 2 * account
+            self._participant_of = _grown(self._participant_of, size)
+            self._clearing_of = _grown(self._clearing_of, size)
+            self._funds_of = _grown(self._funds_of, size)
+            self._settle_of = _grown(self._settle_of, size)
         self._participant_of[account] = participant
+        self._clearing_of[account] = clearing
+        self._funds_of[account] = funds
+        self._settle_of[account] = settle
 
     def participant(self, number: int) -> Participant:
         """Give the participant with this number (from 1)."""

@@ -11,7 +11,7 @@ import uuid
 
 from ledger.errors import MalformedInput
 
-__all__ = ["LEG_COUNT", "Leg", "leg_id", "parse_uetr", "uetr_of"]
+__all__ = ["LEG_COUNT", "Leg", "TransferCode", "leg_id", "parse_uetr", "uetr_of"]
 
 LEG_COUNT = 64
 _VERSION_SHIFT = 76
@@ -30,11 +30,28 @@ class Leg(enum.IntEnum):
     QUOTE = 4
     FEE = 5
     SETTLE = 6
-    """SETTLE.a → SETTLE.b of a gross payment, sold asset."""
-    RECEIVE = 7
-    """FUNDS.b → account at b, sold asset, of a gross payment."""
-    SETTLE_BOUGHT = 8
-    RECEIVE_BOUGHT = 9
+    """SETTLE.a → SETTLE.b of a gross payment, in the asset that the payer pays."""
+    SETTLE_BOUGHT = 7
+    """The same in the asset that the payee receives, of a gross payment with FX."""
+    QUOTE_OPEN = 8
+    """QUOTES → QUOTE for the maximum, when a quote is published; the id is made from the quote's."""
+    ISSUE = 9
+    """ISSUE → SETTLE; the id is made from the issuance's."""
+    ISSUE_FUNDS = 10
+    """FUNDS → POSITION beside it."""
+
+
+class TransferCode(enum.IntEnum):
+    """What a transfer is for: its ``code`` in the journal. Never reused."""
+
+    ISSUANCE = 1
+    QUOTE = 2
+    PAYMENT = 3
+    """A leg of a payment on the payer's ledger."""
+    INCOMING = 4
+    """A leg of a cross-border payment on the payee's ledger."""
+    NET = 5
+    """A leg of a window's settlement."""
 
 
 def parse_uetr(text: str) -> int:
