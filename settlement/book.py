@@ -17,7 +17,7 @@ from ledger.errors import Conflict, NotFound
 from ledger.genesis import Genesis
 from ledger.messages import Message
 from settlement.chart import AccountCode
-from settlement.columns import Columns
+from settlement.table import Table
 
 __all__ = [
     "PAYMENT",
@@ -254,7 +254,7 @@ class Book:
 
         By the original's UETR, the account that paid it, and whether that is on the other ledger.
         """
-        self.gross = Columns(
+        self.gross = Table(
             position=np.uint64,
             amount=np.int64,
             creditor_amount=np.int64,
@@ -269,9 +269,9 @@ class Book:
 
         ``across`` says that the creditor is on the other ledger; such a payment is here only if it was refused.
         """
-        self.outgoing_places = Columns(position=np.uint64, window=np.uint32, member=np.uint32)
+        self.outgoing_places = Table(position=np.uint64, window=np.uint32, member=np.uint32)
         """Where each cross-border payment was first accepted here, by position of its payer's leg."""
-        self.incoming_places = Columns(position=np.uint64, window=np.uint32, member=np.uint32)
+        self.incoming_places = Table(position=np.uint64, window=np.uint32, member=np.uint32)
         """Where each incoming payment was accepted or rejected, by position of its payee's leg."""
         self.openings: dict[int, range] = {}
         """The numbers of the accounts that a message opened, by the message's position."""

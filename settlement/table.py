@@ -1,6 +1,6 @@
 """Columns that grow together: what settlement remembers of many payments, a few bytes each and never an object.
 
->>> places = Columns(position=np.uint64, member=np.uint32)
+>>> places = Table(position=np.uint64, member=np.uint32)
 >>> places.append(position=[7, 9], member=[0, 1])
 0
 >>> places["member"].tolist()
@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Columns"]
+__all__ = ["Table"]
 
 _COUNT_MIN = 64
 
 
-class Columns:
+class Table:
     """Arrays of one length, by name; rows are only ever added at the end."""
 
     def __init__(self, **dtypes: npt.DTypeLike) -> None:
