@@ -64,6 +64,7 @@ __all__ = [
     "encode_header",
     "encode_transfers",
     "layout",
+    "row_position",
     "seal",
     "verify_signature",
 ]
@@ -182,10 +183,15 @@ class Layout:
 
     def position_of(self, row: int) -> int:
         """Give the journal position of record ``row``."""
-        if row < self.header.expired_count:
-            return self.header.first_position + row
-        ends = self.header.expired_count + np.cumsum(self.counts)
-        return self.header.first_position + row + 1 + int(np.searchsorted(ends, row, side="right"))
+        return row_position(self.header.first_position, self.header.expired_count, self.counts, row)
+
+
+def row_position(first_position: int, expired_count: int, counts: npt.NDArray[np.int64], row: int) -> int:
+    """Give the journal position of record ``row`` of a block whose messages derive ``counts`` transfers each."""
+    if row < expired_count:
+        return first_position + row
+    message_ends = expired_count + np.cumsum(counts)
+    return first_position + row + 1 + int(np.searchsorted(message_ends, row, side="right"))
 
 
 def seal(draft: Draft, private_key: Ed25519PrivateKey, *, ledger: str) -> Block:

@@ -11,7 +11,7 @@ messages and compares. The verifier does the same with every signature checked.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -198,8 +198,16 @@ class Machine:
             raise Conflict("IDEMPOTENCY_CONFLICT", "This idempotency key was used for another request.")
         return answer
 
-    def apply(self, batch: Sequence[Admitted], timestamp_ns: int) -> Draft:
+    def has_journaled(self, admitted: Admitted) -> bool:
+        """Whether this very message, or an earlier one of which it is a retry, is in the journal."""
+        answer = self.answers.get((admitted.party, admitted.envelope.idempotency_key))
+        return answer is not None and answer.digest == _identity(admitted.envelope)
+
+    def apply(self, batch: Iterable[Admitted], timestamp_ns: int) -> Draft:
         """Apply messages in order and give the next block's contents; the machine then stands after that block.
+
+        The batch is consumed lazily: a message is asked for only when those before it have been executed. A stored
+        message can so be admitted by what precedes it in its own block, and a bundle can end with its first refusal.
 
         A message that cannot be authorised, or is a retry, is left out; its outcome says why. ``seal`` must be called
         with the block's hash before the next ``apply``.

@@ -1,0 +1,245 @@
+"""Following a journal: stored blocks through the one fold, everything compared, the first bad record named.
+
+Reopening and the verifier both stand on ``Follower``. It believes the genesis and nothing else: each block must be
+signed by the node, follow the one before, contain only messages that could be journaled there, and be exactly what the
+fold makes of them, bit for bit. Reopening skips the clients' signatures, because the node's own signature and the
+body's hash vouch for bytes it has checked before; a body that fails its hash is searched with all signatures on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ledger import journal, messages
+from ledger.errors import IntegrityFailure, LedgerError, MalformedInput
+from ledger.journal import EncodedBlock, Header, Layout
+from ledger.machine import Admitted, Draft, Machine
+from ledger.transfers import TRANSFER
+
+__all__ = ["Follower", "Stages"]
+
+
+@dataclass(slots=True)
+class Stages:
+    """Nanoseconds spent so far, by stage."""
+
+    read_ns: int = 0
+    hash_ns: int = 0
+    admit_ns: int = 0
+    fold_ns: int = 0
+    compare_ns: int = 0
+
+    def seconds(self) -> dict[str, float]:
+        """Give the stages by name, in seconds."""
+        return {name.removesuffix("_ns"): getattr(self, name) / 1e9 for name in self.__slots__}
+
+
+@dataclass(slots=True)
+class Follower:
+    """Leads a machine along a journal. ``clock_ns`` only measures; results never depend on it."""
+
+    machine: Machine
+    check_signatures: bool
+    clock_ns: Callable[[], int] = lambda: 0
+    stages: Stages = field(default_factory=Stages)
+    _node_key: bytes = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Take the node's key from the genesis."""
+        genesis = self.machine.genesis
+        self._node_key = bytes.fromhex(genesis.node(genesis.ledger).public_key)
+
+    def follow(self, encoded: EncodedBlock) -> Header:
+        """Check one block and apply it; the machine then stands after it.
+
+        Raises:
+            IntegrityFailure: the block is not what belongs here. ``position`` is the first record that is wrong, or the
+                block's first position when it is the header or the framing. The machine is of no use any more.
+        """
+        started_ns = self.clock_ns()
+        header = self._header(encoded)
+        places = self._layout(header, encoded.body)
+        is_intact = hashlib.sha256(encoded.body).digest() == header.body_hash
+        hashed_ns = self.clock_ns()
+        admitted_before_ns = self.stages.admit_ns
+        feed = _Feed(self, encoded.body, places, check_signature=self.check_signatures or not is_intact)
+        draft = self.machine.apply(feed.admitted(), header.timestamp_ns)
+        folded_ns = self.clock_ns()
+        self._compare(encoded, places, draft, feed.failure)
+        if not is_intact:
+            raise self._bad("BODY_HASH", "The body does not match its header.")
+        self._compare_header(encoded, header, draft)
+        self.machine.seal(journal.block_hash(encoded.header))
+        self.stages.hash_ns += hashed_ns - started_ns
+        self.stages.fold_ns += folded_ns - hashed_ns - (self.stages.admit_ns - admitted_before_ns)
+        self.stages.compare_ns += self.clock_ns() - folded_ns
+        return header
+
+    def _bad(self, code: str, sentence: str, *, position: int | None = None, **fields: str | int) -> IntegrityFailure:
+        """Name the block that should stand here, and its first position unless told better."""
+        first = self.machine.position if position is None else position
+        return IntegrityFailure(code, sentence, block=self.machine.height + 1, position=first, **fields)
+
+    def _header(self, encoded: EncodedBlock) -> Header:
+        """Read a header and hold it against the place where it stands (I5)."""
+        try:
+            header = journal.decode_header(encoded.header)
+        except MalformedInput as error:
+            raise self._bad("BLOCK_HEADER", f"The header cannot be read: {error.sentence}") from error
+        try:
+            journal.verify_signature(encoded, self._node_key)
+        except IntegrityFailure as error:
+            raise self._bad(error.code, error.sentence) from error
+        machine = self.machine
+        if header.ledger != machine.genesis.ledger:
+            raise self._bad("BLOCK_LEDGER", "The block belongs to another ledger.", ledger=header.ledger)
+        if header.previous_hash != machine.previous_hash:
+            raise self._bad("BLOCK_CHAIN", "The block does not follow the one before it.", claims=header.height)
+        if (header.height, header.first_position) != (machine.height + 1, machine.position):
+            raise self._bad("BLOCK_PLACE", "The block claims another place.", claims=header.height)
+        if header.timestamp_ns <= machine.timestamp_ns:
+            raise self._bad("BLOCK_TIME", "The block is not later than the one before it.")
+        return header
+
+    def _layout(self, header: Header, body: bytes) -> Layout:
+        try:
+            return journal.layout(header, body)
+        except MalformedInput as error:
+            raise self._bad("BLOCK_FRAMING", f"The body cannot be read: {error.sentence}") from error
+
+    def _compare(self, encoded: EncodedBlock, places: Layout, draft: Draft, failure: IntegrityFailure | None) -> None:
+        """Hold what the fold made against what is stored (I10)."""
+        counts = [entry.count for entry in draft.entries]
+        if (
+            failure is None
+            and draft.expired_count == places.header.expired_count
+            and counts == places.counts.tolist()
+            and journal.encode_transfers(draft.transfers) == memoryview(encoded.body)[places.transfers_offset :]
+        ):
+            return
+        raise _first_difference(encoded, places, draft, failure)
+
+    def _compare_header(self, encoded: EncodedBlock, header: Header, draft: Draft) -> None:
+        """Hold the tree, and then every byte of the header, against what the fold gives."""
+        first = draft.first_position
+        if (header.tree_size, header.tree_root) != (draft.tree_size, draft.tree_root):
+            raise IntegrityFailure(
+                "TREE_ROOT", "The header names another tree than its records make.", block=draft.height, position=first
+            )
+        made = Header(
+            ledger=self.machine.genesis.ledger,
+            height=draft.height,
+            first_position=first,
+            entry_count=len(draft.entries),
+            expired_count=draft.expired_count,
+            transfer_count=len(draft.transfers),
+            timestamp_ns=draft.timestamp_ns,
+            body_size=len(encoded.body),
+            tree_size=draft.tree_size,
+            previous_hash=draft.previous_hash,
+            body_hash=header.body_hash,
+            tree_root=draft.tree_root,
+        )
+        if journal.encode_header(made) != encoded.header:
+            raise IntegrityFailure(
+                "BLOCK_HEADER", "The header is not what its block makes.", block=draft.height, position=first
+            )
+
+
+class _Feed:
+    """Gives a block's messages to the fold, each admitted only when its turn comes.
+
+    A message may depend on those before it in the same block, a key on its registration for one. The feed ends early,
+    with ``failure`` set, at the first message that cannot be read, is not signed, or is not taken by the fold.
+    """
+
+    def __init__(self, follower: Follower, body: bytes, places: Layout, *, check_signature: bool) -> None:
+        self.failure: IntegrityFailure | None = None
+        self._follower = follower
+        self._machine = follower.machine
+        self._height = follower.machine.height + 1
+        self._body = body
+        self._places = places
+        self._check_signature = check_signature
+
+    def admitted(self) -> Iterator[Admitted]:
+        """Give the messages in order, until one fails."""
+        for index in range(self._places.header.entry_count):
+            position = self._machine.position
+            try:
+                admitted = self._admit(index)
+            except LedgerError as error:
+                self._fail(position, error.code, error.sentence)
+                return
+            yield admitted
+            if self._machine.position == position:
+                self._fail(position, *self._reason(admitted))
+                return
+
+    def _admit(self, index: int) -> Admitted:
+        started_ns = self._follower.clock_ns()
+        offset, size = self._places.message(index)
+        message = messages.decode(self._body[offset : offset + size])
+        admitted = self._machine.admit(message, at_ns=None, check_signature=self._check_signature)
+        self._follower.stages.admit_ns += self._follower.clock_ns() - started_ns
+        return admitted
+
+    def _reason(self, admitted: Admitted) -> tuple[str, str]:
+        """Say why the fold has not taken a message."""
+        try:
+            if self._machine.remembered(admitted) is not None:
+                return "REPEATED", "It repeats an earlier message."
+        except LedgerError as error:
+            return error.code, error.sentence
+        return "NOT_AUTHORISED", "It may not act at this place."
+
+    def _fail(self, position: int, reason: str, sentence: str) -> None:
+        self.failure = IntegrityFailure(
+            "MESSAGE_INVALID",
+            f"A journaled message does not stand: {sentence}",
+            block=self._height,
+            position=position,
+            reason=reason,
+        )
+
+
+def _first_difference(
+    encoded: EncodedBlock, places: Layout, draft: Draft, failure: IntegrityFailure | None
+) -> IntegrityFailure:
+    """Name the first record in which a stored block and the fold differ; only called when they do."""
+    header = places.header
+    counts = np.array([entry.count for entry in draft.entries], np.int64)
+    found: list[tuple[int, str]] = []
+    if draft.expired_count != header.expired_count:
+        position = draft.first_position + min(draft.expired_count, header.expired_count)
+        found.append((position, "Expiries were journaled that were not due, or left out that were."))
+    common = min(len(counts), len(places.counts))
+    wrong_counts = np.flatnonzero(counts[:common] != places.counts[:common])
+    if len(wrong_counts):
+        index = int(wrong_counts[0])
+        position = draft.first_position + draft.expired_count + index + int(counts[:index].sum())
+        found.append((position, "A message derives another number of transfers."))
+    stored = journal.decode_transfers(memoryview(encoded.body)[places.transfers_offset :], header.transfer_count)
+    common = min(len(stored), len(draft.transfers))
+    shape = (common, TRANSFER.itemsize)
+    differs = stored[:common].view(np.uint8).reshape(shape) != draft.transfers[:common].view(np.uint8).reshape(shape)
+    wrong_rows = np.flatnonzero(differs.any(axis=1))
+    if len(wrong_rows):
+        row = int(wrong_rows[0])
+        position = journal.row_position(draft.first_position, draft.expired_count, counts, row)
+        found.append((position, "A record is not what its message derives."))
+    if found and (failure is None or failure.position is None or min(found)[0] < failure.position):
+        position, sentence = min(found)
+        return IntegrityFailure("RECORD_DIFFERS", sentence, block=header.height, position=position)
+    if failure is not None:
+        return failure
+    return IntegrityFailure(
+        "BLOCK_FRAMING",
+        "The block counts other records than it has.",
+        block=header.height,
+        position=draft.first_position,
+    )

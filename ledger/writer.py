@@ -1,0 +1,395 @@
+"""The single writer: what queues up becomes one block, one commit, and only then answers.
+
+The front is asyncio, the work runs on one thread of its own (a ``Lane``). While a block is being committed, new
+messages queue up and make the next one: group commit without a timer. One callback of the event loop delivers a whole
+block's answers. Reads run between blocks on the same thread, so that what they see is always durable.
+
+The first failure ends it: a commit that fails, a broken invariant, anything unforeseen. Whoever waits gets
+``WRITER_STOPPED``, ``failure`` says why, and only a new start, which replays the journal, goes on from there. An answer
+that never came may have been journaled; a retry tells (I8).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from ledger import genesis as genesis_format
+from ledger import journal, posting
+from ledger.errors import IntegrityFailure, InvariantViolation, LedgerError, MalformedInput, Unavailable
+from ledger.machine import Admitted, Answer, Draft, Interpreter, Machine
+from ledger.replay import Follower
+from ledger.runtime import Lane, Runtime
+from ledger.store import Store
+
+__all__ = ["Writer", "open_machine"]
+
+QUEUE_LIMIT = 20_000
+"""Messages and decisions that may wait, and as many reads."""
+BATCH_LIMIT = 4_096
+"""Messages of one block."""
+BATCH_SIZE_MAX = 16 * 2**20
+"""Bytes of message bodies of one block; a single larger message makes a block of its own."""
+TICK_S = 0.5
+"""How often an idle node looks for holds that are due."""
+
+T = TypeVar("T")
+Outcome = tuple["asyncio.Future[Any]", Any, Exception | None]
+"""Whom to answer, with what, or with which failure."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """A message, or the work of a decision, and who waits for it."""
+
+    admitted: Admitted | None
+    work: Callable[[Machine], Sequence[Admitted]] | None
+    future: asyncio.Future[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Query(Generic[T]):
+    """A read and who waits for it."""
+
+    query: Callable[[Machine], T]
+    future: asyncio.Future[T]
+
+
+class Writer:
+    """The one writer of one ledger. All its methods belong to the event loop that called ``start``."""
+
+    def __init__(
+        self,
+        machine: Machine,
+        store: Store,
+        private_key: Ed25519PrivateKey,
+        runtime: Runtime,
+        *,
+        queue_limit: int = QUEUE_LIMIT,
+        batch_limit: int = BATCH_LIMIT,
+    ) -> None:
+        """Take a machine that stands where the store ends.
+
+        Raises:
+            InvariantViolation: they do not stand at the same place, or the key is not the node's.
+        """
+        node = machine.genesis.node(machine.genesis.ledger)
+        if private_key.public_key().public_bytes_raw().hex() != node.public_key:
+            raise InvariantViolation("the writer's key is not the one the genesis names")
+        if store.last_height() != machine.height:
+            raise InvariantViolation("I5: the machine and the store stand at different blocks")
+        self.failure: BaseException | None = None
+        """Why the writer has stopped by itself; ``None`` while it works."""
+        self._machine = machine
+        self._store = store
+        self._private_key = private_key
+        self._runtime = runtime
+        self._queue_limit = queue_limit
+        self._batch_limit = batch_limit
+        self._lock = threading.Lock()
+        self._waiting: deque[_Waiting] = deque()
+        self._queries: deque[_Query[Any]] = deque()
+        self._in_turn: list[_Waiting | _Query[Any]] = []
+        self._is_tick_due = False
+        self._is_draining = False
+        self._is_open = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._lane: Lane | None = None
+        self._drain_future: asyncio.Future[None] | None = None
+        self._tick_task: asyncio.Task[None] | None = None
+
+    # --- the front: event loop only -----------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Begin to take messages."""
+        self._loop = asyncio.get_running_loop()
+        self._lane = self._runtime.lane("writer")
+        self._is_open = True
+        self._tick_task = asyncio.create_task(self._tick())
+
+    async def stop(self) -> None:
+        """Take no more, finish what has queued, and end the thread. The store stays open."""
+        self._is_open = False
+        if self._tick_task is not None:
+            self._tick_task.cancel()
+            await asyncio.wait([self._tick_task])
+        while self._drain_future is not None and not self._drain_future.done():
+            await asyncio.wait([self._drain_future])
+        if self._lane is not None:
+            self._lane.close()
+
+    async def submit(self, admitted: Admitted) -> Answer:
+        """Journal a message and give its place; returns after the commit. A retry gets the first answer again (I8).
+
+        Raises:
+            LedgerError: it was refused, and is not journaled.
+            Unavailable: ``BUSY``, the queue is full; ``WRITER_STOPPED``, and it may or may not be journaled.
+        """
+        answer: Answer = await self._enqueue(admitted, None)
+        return answer
+
+    async def decide(self, work: Callable[[Machine], Sequence[Admitted]]) -> tuple[Answer, ...]:
+        """Run ``work`` in the writer's turn and journal what it gives as one block of its own.
+
+        When ``work`` runs, every hold that is due has expired. Nothing comes between it and its block. The messages are
+        journaled whole or, if the first is refused, not at all. Nothing to journal gives no answers.
+
+        Raises:
+            LedgerError: from ``work``, or the refusal of the first message; nothing is journaled.
+            Unavailable: as for ``submit``; a refusal of a later message stops the writer, since it breaks the bundle.
+        """
+        answers: tuple[Answer, ...] = await self._enqueue(None, work)
+        return answers
+
+    async def read(self, query: Callable[[Machine], T]) -> T:
+        """Run ``query`` between two blocks, when the machine is exactly what is durable. It must change nothing.
+
+        Raises:
+            Exception: whatever ``query`` raises.
+            Unavailable: ``BUSY`` or ``WRITER_STOPPED``.
+        """
+        future: asyncio.Future[T] = self._future(len(self._queries))
+        with self._lock:
+            self._queries.append(_Query(query, future))
+        self._wake()
+        return await future
+
+    @property
+    def waiting_count(self) -> int:
+        """How many messages and decisions wait for their turn."""
+        return len(self._waiting)
+
+    def _enqueue(
+        self, admitted: Admitted | None, work: Callable[[Machine], Sequence[Admitted]] | None
+    ) -> asyncio.Future[Any]:
+        future = self._future(len(self._waiting))
+        with self._lock:
+            self._waiting.append(_Waiting(admitted, work, future))
+        self._wake()
+        return future
+
+    def _future(self, waiting_count: int) -> asyncio.Future[Any]:
+        """Make the place where an answer will appear, unless there is no room for a question."""
+        if not self._is_open or self._loop is None:
+            raise _stopped()
+        if waiting_count >= self._queue_limit:
+            raise Unavailable("BUSY", "Too many requests are waiting.", retry_after_s=1)
+        return self._loop.create_future()
+
+    def _wake(self) -> None:
+        """Start draining the queue unless somebody does."""
+        with self._lock:
+            if self._is_draining or self._lane is None:
+                return
+            self._is_draining = True
+        self._drain_future = self._lane.start(self._drain)
+        self._drain_future.add_done_callback(self._drained)
+
+    def _drained(self, future: asyncio.Future[None]) -> None:
+        """When draining ended with a failure, stop for good and tell everybody who waits."""
+        error = future.exception()
+        if error is None:
+            return
+        self.failure = error
+        self._is_open = False
+        if self._tick_task is not None:
+            self._tick_task.cancel()
+        for item in (*self._in_turn, *self._waiting, *self._queries):
+            if not item.future.done():
+                item.future.set_exception(_stopped())
+        self._waiting.clear()
+        self._queries.clear()
+
+    async def _tick(self) -> None:
+        """Let holds expire on an idle node."""
+        while True:
+            await self._runtime.sleep(TICK_S)
+            self._is_tick_due = True
+            self._wake()
+
+    @staticmethod
+    def _answer(outcomes: Iterable[Outcome]) -> None:
+        """Deliver a whole turn's answers in one callback."""
+        for future, value, error in outcomes:
+            if future.done():
+                continue  # whoever asked has gone
+            if error is not None:
+                future.set_exception(error)
+            else:
+                future.set_result(value)
+
+    # --- the work: the lane only --------------------------------------------------------------------------------------
+
+    def _drain(self) -> None:
+        """Serve what has queued, turn by turn, until nothing is left."""
+        while True:
+            queries, waiting = self._take()
+            if queries:
+                self._deliver([_ask(query, self._machine) for query in queries])
+            if waiting and waiting[0].work is not None:
+                self._deliver([self._bundle_turn(waiting[0].work, waiting[0].future)])
+            elif waiting:
+                self._deliver(self._message_turn(waiting))
+            elif self._is_tick_due:
+                self._is_tick_due = False
+                self._expire()
+            elif not queries and self._rest():
+                return
+
+    def _take(self) -> tuple[list[_Query[Any]], list[_Waiting]]:
+        """Take all reads, and the next bundle or the next block's messages."""
+        with self._lock:
+            queries = list(self._queries)
+            self._queries.clear()
+            waiting: list[_Waiting] = []
+            size = 0
+            while self._waiting and len(waiting) < self._batch_limit:
+                admitted = self._waiting[0].admitted
+                size += 0 if admitted is None else len(admitted.message.body)
+                if waiting and (admitted is None or size > BATCH_SIZE_MAX):
+                    break
+                waiting.append(self._waiting.popleft())
+                if admitted is None:
+                    break
+            self._in_turn = [*queries, *waiting]
+            return queries, waiting
+
+    def _rest(self) -> bool:
+        """Stop draining, unless something has come in this very moment."""
+        with self._lock:
+            if self._waiting or self._queries or self._is_tick_due:
+                return False
+            self._is_draining = False
+            return True
+
+    def _deliver(self, outcomes: list[Outcome]) -> None:
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._answer, outcomes)
+
+    def _message_turn(self, waiting: list[_Waiting]) -> list[Outcome]:
+        """Make a block of messages; each gets its own answer."""
+        batch = (item.admitted for item in waiting if item.admitted is not None)
+        draft = self._block(batch, self._next_timestamp_ns())
+        return [
+            (item.future, None, outcome) if isinstance(outcome, LedgerError) else (item.future, outcome, None)
+            for item, outcome in zip(waiting, draft.outcomes, strict=True)
+        ]
+
+    def _bundle_turn(self, work: Callable[[Machine], Sequence[Admitted]], future: asyncio.Future[Any]) -> Outcome:
+        """Let a decision be made, and make a block of it."""
+        timestamp_ns = self._expire()
+        try:
+            bundle = tuple(work(self._machine))
+        except LedgerError as error:
+            return future, None, error
+        if not bundle:
+            return future, (), None
+        draft = self._block(self._whole(bundle), timestamp_ns)
+        first = draft.outcomes[0]
+        if isinstance(first, LedgerError):
+            return future, None, first
+        return future, draft.outcomes, None
+
+    def _whole(self, bundle: Sequence[Admitted]) -> Iterator[Admitted]:
+        """Give a bundle's messages; end with the first if it is refused, break if a later one is."""
+        for index, admitted in enumerate(bundle):
+            yield admitted
+            if not self._machine.has_journaled(admitted):
+                if index:
+                    raise InvariantViolation(f"message {index} of a bundle was refused after the first was taken")
+                return
+
+    def _expire(self) -> int:
+        """Make blocks of what is due; give an instant for the next block at which nothing more is due."""
+        while len(posting.due(self._machine.state, timestamp_ns := self._next_timestamp_ns())):
+            self._block((), timestamp_ns)
+        return timestamp_ns
+
+    def _next_timestamp_ns(self) -> int:
+        """Give the next block's time: the clock's, or just after the last block if the clock has stood still (I5)."""
+        return max(self._runtime.now_ns(), self._machine.timestamp_ns + 1)
+
+    def _block(self, batch: Iterable[Admitted], timestamp_ns: int) -> Draft:
+        """Apply, seal and commit one block; a draft without records is none."""
+        runtime, machine = self._runtime, self._machine
+        runtime.crossing("writer.before_apply")
+        draft = machine.apply(batch, timestamp_ns)
+        runtime.crossing("writer.after_apply")
+        if draft.is_empty:
+            return draft
+        block = journal.seal(draft, self._private_key, ledger=machine.genesis.ledger)
+        runtime.crossing("writer.before_commit")
+        self._store.append(block)
+        runtime.crossing("writer.after_commit")
+        machine.seal(block.hash)
+        return draft
+
+
+def open_machine(
+    store: Store,
+    interpreter_factory: Callable[[], Interpreter],
+    hash_key: bytes,
+    *,
+    compiled: bool = True,
+    progress: Callable[[int], None] | None = None,
+) -> Machine:
+    """Rebuild a machine from its journal, comparing everything on the way.
+
+    Args:
+        store: the journal.
+        interpreter_factory: makes a fresh interpreter.
+        hash_key: 16 secret bytes for the id table.
+        compiled: whether the compiled kernel is used.
+        progress: told each height that has been followed.
+
+    Raises:
+        IntegrityFailure: the stored journal contradicts itself; names the block and the first bad position.
+    """
+    try:
+        genesis = genesis_format.decode(store.genesis())
+    except MalformedInput as error:
+        raise IntegrityFailure(error.code, error.sentence, block=0) from error
+    machine = Machine(genesis, interpreter_factory(), hash_key=hash_key, compiled=compiled)
+    follower = Follower(machine, check_signatures=False)
+    for encoded in store.blocks():
+        follower.follow(encoded)
+        if progress is not None:
+            progress(machine.height)
+    return machine
+
+
+class _Capture:
+    """Keeps an exception for whoever asked, instead of raising it here; broken integrity still goes on its way."""
+
+    def __init__(self) -> None:
+        self.error: Exception | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        if not isinstance(error, Exception) or isinstance(error, IntegrityFailure | InvariantViolation):
+            return False
+        self.error = error
+        return True
+
+
+def _ask(query: _Query[Any], machine: Machine) -> Outcome:
+    """Run one read; its failure belongs to whoever asked."""
+    value: Any = None
+    with _Capture() as capture:
+        value = query.query(machine)
+    return query.future, value, capture.error
+
+
+def _stopped() -> Unavailable:
+    return Unavailable("WRITER_STOPPED", "The ledger takes no messages now.", retry_after_s=1)
