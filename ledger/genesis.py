@@ -53,7 +53,7 @@ class Genesis(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     format: int
     network: Annotated[str, msgspec.Meta(pattern="^[a-z0-9][a-z0-9.-]{0,63}$")]
     ledger: Annotated[str, msgspec.Meta(pattern="^[A-Z]{2}$")]
-    created_ns: Annotated[int, msgspec.Meta(ge=0, lt=2**63)]
+    created_ns: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
     test_clock: bool
     assets: tuple[GenesisAsset, ...]
     parties: tuple[GenesisParty, ...]
