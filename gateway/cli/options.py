@@ -1,0 +1,65 @@
+"""Options that several commands share, and what they give a command to work with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from gateway.config import Ports
+
+__all__ = ["DEFAULT_FOLDER", "LEDGER", "folder_option", "json_option", "ledger_argument", "ports_option"]
+
+DEFAULT_FOLDER = "demo"
+"""Where a network lies unless ``--dir`` or the variable ``HUGANG_DIR`` says otherwise."""
+LEDGER = click.Choice(["sh", "hk"], case_sensitive=False)
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class _PortsType(click.ParamType):
+    """Three port numbers: ``8701,8702,8700``."""
+
+    name = "SH,HK,OPERATOR"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Ports:
+        if isinstance(value, Ports):
+            return value
+        parts = str(value).split(",")
+        numbers = [int(part) for part in parts if part.isascii() and part.isdecimal() and 1 <= int(part) <= 65_535]
+        if not len(parts) == len(numbers) == len(set(numbers)) == 3:
+            self.fail("three different ports, as in 8701,8702,8700", param, ctx)
+        return Ports(sh=numbers[0], hk=numbers[1], operator=numbers[2])
+
+
+def folder_option(command: Command) -> Command:
+    """Add ``--dir``: the folder of the network, with its keys."""
+    return click.option(
+        "--dir",
+        "folder",
+        type=click.Path(file_okay=False, path_type=Path),
+        default=DEFAULT_FOLDER,
+        envvar="HUGANG_DIR",
+        show_default=True,
+        show_envvar=True,
+        help="Folder of the network: its settings, journals and keys.",
+    )(command)
+
+
+def ports_option(command: Command) -> Command:
+    """Add ``--ports``: the loopback ports of the three processes."""
+    return click.option("--ports", type=_PortsType(), help="Loopback ports of both nodes and the settlement operator.")(
+        command
+    )
+
+
+def json_option(command: Command) -> Command:
+    """Add ``--json``: the result for programs."""
+    return click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON document.")(command)
+
+
+def ledger_argument(command: Command) -> Command:
+    """Add the ledger: ``sh`` or ``hk``."""
+    return click.argument("ledger", type=LEDGER)(command)

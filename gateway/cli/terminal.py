@@ -1,0 +1,116 @@
+"""Results go to stdout, progress and errors to stderr; NO_COLOR, pipes and files get plain text.
+
+Everything a command prints passes here, so that one place knows about colour, width and progress bars. Amounts are
+shown with their decimals to people only; ``--json`` keeps minor units as digits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import msgspec
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from ledger.assets import format_decimal
+
+__all__ = ["Meter", "Terminal", "money", "thousands"]
+
+PLAIN_WIDTH = 120
+SCALE = 2
+"""Decimal places of both currencies."""
+
+
+class Meter(Protocol):
+    """Shows how far something has come."""
+
+    def advance(self, count: int = 1) -> None:
+        """Move on by ``count`` steps."""
+
+
+class Terminal:
+    """The two streams of one command."""
+
+    def __init__(self) -> None:
+        """Bind to the streams as they are now."""
+        self.out = _console(stderr=False)
+        self.err = _console(stderr=True)
+
+    def say(self, text: str = "", *, style: str = "") -> None:
+        """Print one line of the result."""
+        self.out.print(Text(text, style=style))
+
+    def note(self, text: str, *, style: str = "dim") -> None:
+        """Print one line about progress, to stderr."""
+        self.err.print(Text(text, style=style))
+
+    def fail(self, text: str) -> None:
+        """Print why the command failed, to stderr."""
+        self.err.print(Text(f"hugang: {text}", style="bold red"))
+
+    def json(self, content: object) -> None:
+        """Print a result for programs: indented JSON, one document."""
+        self.out.file.write(msgspec.json.format(msgspec.json.encode(content), indent=2).decode() + "\n")
+
+    def table(
+        self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()
+    ) -> None:
+        """Print a table; ``right`` names the columns that are flush right."""
+        table = Table(title=title or None, title_justify="left", title_style="bold", box=None, pad_edge=False)
+        for index, column in enumerate(columns):
+            table.add_column(column, justify="right" if index in right else "left", no_wrap=True, header_style="dim")
+        for row in rows:
+            table.add_row(*(Text(cell) for cell in row))
+        self.out.print(table, soft_wrap=False)
+
+    @contextmanager
+    def progress(self, title: str, total: int) -> Iterator[Meter]:
+        """Show a bar on a terminal's stderr; elsewhere one line when it is over."""
+        if self.err.is_terminal:
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+            with Progress(*columns, console=self.err, transient=True) as bar:
+                yield _Bar(bar, bar.add_task(title, total=total))
+            return
+        meter = _Count()
+        yield meter
+        self.note(f"{title}: {meter.count} of {total}")
+
+
+class _Bar:
+    def __init__(self, bar: Progress, task: Any) -> None:
+        self._bar = bar
+        self._task = task
+
+    def advance(self, count: int = 1) -> None:
+        self._bar.advance(self._task, count)
+
+
+class _Count:
+    def __init__(self) -> None:
+        self.count = 0
+
+    def advance(self, count: int = 1) -> None:
+        self.count += count
+
+
+def money(amount: int, asset: str = "") -> str:
+    """Write minor units for people: ``1,234.50 CNY``."""
+    whole, _, fraction = format_decimal(abs(amount), SCALE).partition(".")
+    sign = "-" if amount < 0 else ""
+    return f"{sign}{int(whole):,}.{fraction}" + (f" {asset}" if asset else "")
+
+
+def thousands(count: int) -> str:
+    """Write a count for people: ``35,000``."""
+    return f"{count:,}"
+
+
+def _console(*, stderr: bool) -> Console:
+    console = Console(stderr=stderr, highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        console.width = PLAIN_WIDTH
+    return console
