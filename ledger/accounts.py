@@ -1,7 +1,7 @@
 """Account addresses and account flags.
 
-An address is how people and files name an account: the two-letter code of its ledger, two ISO 7064 mod 97-10 check digits
-computed in the manner of an IBAN, and the account number with ten digits::
+An address is how people and files name an account: the two-letter code of its ledger, two ISO 7064 mod 97-10 check
+digits computed in the manner of an IBAN, and the account number with ten digits::
 
     >>> address("SH", 12)
     'SH530000000012'
@@ -55,8 +55,8 @@ def address(ledger_code: str, number: int) -> str:
 def parse_address(text: str) -> tuple[str, int]:
     """Read an address: the ledger code and the account number. Whether the account exists is not asked here.
 
-    Only the exact form is accepted: no blanks, no lower case, and of the three pairs of check digits that are equal modulo
-    97 only the one in 02 ... 98 that ``address`` writes.
+    Only the exact form is accepted: no blanks, no lower case, and of the three pairs of check digits that are equal
+    modulo 97 only the one in 02 ... 98 that ``address`` writes.
 
     Raises:
         MalformedInput: ``ADDRESS_INVALID``.

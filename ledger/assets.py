@@ -47,8 +47,8 @@ class _AssetFields(Protocol):
 class Asset:
     """One asset of a ledger.
 
-    ``number`` is what accounts carry (1 ... 65535), ``scale`` the decimal places people see (0 ... 9). ``kind`` is ``money``, or
-    ``memo`` for limits kept as double entry, such as what is left of an FX quote.
+    ``number`` is what accounts carry (1 ... 65535), ``scale`` the decimal places people see (0 ... 9). ``kind`` is
+    ``money``, or ``memo`` for limits kept as double entry, such as what is left of an FX quote.
 
     Raises:
         MalformedInput: ``ASSET_INVALID``, a field is out of its range.

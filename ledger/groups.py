@@ -1,0 +1,196 @@
+"""Hold groups: compiled passes over the hold table that bind, release, move, post or void all holds of a group at once.
+
+A group operation makes no record and cannot be refused: what it does follows from a journaled message, and whatever
+could refuse a post was checked when each hold was made. A *member* of a group is the index of the whole (a payment)
+that a hold belongs to. ``ledger.posting`` offers these functions.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ledger.compiled import Number, kernel
+from ledger.errors import InvariantViolation
+from ledger.holds import BOUND, FREE, HOLD_TOP, OPEN, drop_stale, end_hold, give_back, push_deadline
+from ledger.registry import Array, IdStatus
+from ledger.state import State
+
+__all__ = ["STAY", "group_bind", "group_holds", "group_move", "group_post", "group_release", "group_void"]
+
+STAY = 2**32 - 1
+"""In ``group_move``: this member stays where it is."""
+
+_POSTED, _VOIDED = int(IdStatus.HOLD_POSTED), int(IdStatus.HOLD_VOIDED)
+
+
+@kernel
+def _collect(holds: Array, top: Number, group: Number, chosen: Array, choose_all: bool, slots: Array) -> Number:
+    """Write the slots of a group's chosen living holds; give their count, -1 if a member is beyond ``chosen``."""
+    count = 0
+    for slot in range(top):
+        hold = holds[slot]
+        if hold["group"] != group or hold["status"] == FREE:
+            continue
+        if not choose_all:
+            member = np.int64(hold["member"])
+            if member >= chosen.size:
+                return -1
+            if not chosen[member]:
+                continue
+        slots[count] = slot
+        count += 1
+    return count
+
+
+@kernel
+def _end_all(
+    slots: Array,
+    holds: Array,
+    hold_entries: Array,
+    accounts: Array,
+    entries: Array,
+    free: Array,
+    control: Array,
+    is_post: bool,
+) -> Number:
+    """End holds by slot; give the lowest pending counter seen, negative only if a counter was wrong before."""
+    lowest = np.int64(0)
+    status = _POSTED if is_post else _VOIDED
+    for i in range(slots.size):
+        slot = np.int64(slots[i])
+        hold = holds[slot]
+        end_hold(hold, accounts, hold["amount"] if is_post else 0, entries[hold_entries[slot]], status)
+        lowest = min(lowest, accounts[hold["debit"]]["debits_pending"], accounts[hold["credit"]]["credits_pending"])
+        give_back(slot, free, control)
+    return lowest
+
+
+@kernel
+def _set_status(slots: Array, holds: Array, status: Number, deadlines: Array, control: Array) -> None:
+    """Bind or release holds by slot; a released deadline counts again."""
+    for i in range(slots.size):
+        slot = np.int64(slots[i])
+        hold = holds[slot]
+        if hold["status"] != status:
+            hold["status"] = status
+            if status == OPEN and hold["deadline"] != 0:
+                push_deadline(deadlines, control, hold, slot)
+
+
+@kernel
+def _move_all(slots: Array, holds: Array, group: Number, members: Array) -> None:
+    """Give holds by slot their new group and member."""
+    for i in range(slots.size):
+        hold = holds[np.int64(slots[i])]
+        hold["group"] = group
+        hold["member"] = members[hold["member"]]
+
+
+def group_holds(state: State, group: int) -> Array:
+    """Give the living holds of a group in order of position, dtype ``HOLD``: a copy.
+
+    Raises:
+        InvariantViolation: 0 is no group.
+    """
+    rows: Array = state.hold_table.array[_slots_of(state, group, None)]
+    return rows[np.argsort(rows["position"], kind="stable")]
+
+
+def group_bind(state: State, group: int) -> int:
+    """Bind all holds of a group: no expiry and no single POST or VOID until it is decided. Gives how many there are.
+
+    Raises:
+        InvariantViolation: 0 is no group.
+    """
+    slots = _slots_of(state, group, None)
+    _set_status(slots, state.hold_table.array, BOUND, state.deadlines.array, state.control)
+    drop_stale(state.deadlines.array, state.control, state.hold_table.array)
+    return len(slots)
+
+
+def group_release(state: State, group: int) -> int:
+    """Release all holds of a group: their deadlines count again. Gives how many there are.
+
+    Raises:
+        InvariantViolation: 0 is no group.
+    """
+    slots = _slots_of(state, group, None)
+    state.reserve_deadlines(len(slots))
+    _set_status(slots, state.hold_table.array, OPEN, state.deadlines.array, state.control)
+    return len(slots)
+
+
+def group_post(state: State, group: int, selected: npt.NDArray[np.bool_] | None) -> int:
+    """Post the holds of a group, bound and open alike, wholly; gives how many.
+
+    Args:
+        state: changed in place.
+        group: the group.
+        selected: for each member whether it is posted; ``None`` posts all.
+
+    Raises:
+        InvariantViolation: 0 is no group, or a member lies beyond ``selected``; nothing has changed. Or a counter was
+            wrong before.
+    """
+    return _end(state, group, selected, is_post=True)
+
+
+def group_void(state: State, group: int, selected: npt.NDArray[np.bool_] | None) -> int:
+    """Void the holds of a group, bound and open alike; gives how many. Arguments and errors as for ``group_post``."""
+    return _end(state, group, selected, is_post=False)
+
+
+def group_move(state: State, source: int, target: int, members: npt.NDArray[np.uint32]) -> int:
+    """Move holds from one group to another; gives how many. Bound ones stay bound.
+
+    Args:
+        state: changed in place.
+        source: the group they are in.
+        target: the group they go to.
+        members: the new member by old member; ``STAY`` leaves the member where it is.
+
+    Raises:
+        InvariantViolation: 0 is no group, or a member lies beyond ``members``; nothing has changed.
+    """
+    _check_group(target)
+    renumbered = np.ascontiguousarray(members, np.uint32)
+    slots = _slots_of(state, source, renumbered != STAY)
+    _move_all(slots, state.hold_table.array, target, renumbered)
+    return len(slots)
+
+
+def _end(state: State, group: int, selected: Any, *, is_post: bool) -> int:
+    slots = _slots_of(state, group, selected)
+    lowest = _end_all(
+        slots,
+        state.hold_table.array,
+        state.hold_entries.array,
+        state.account_rows,
+        state.registry.entries,
+        state.free_slots.array,
+        state.control,
+        is_post,
+    )
+    drop_stale(state.deadlines.array, state.control, state.hold_table.array)
+    if lowest < 0:
+        raise InvariantViolation("I3: a group was ended whose holds were not all counted as pending")
+    return len(slots)
+
+
+def _slots_of(state: State, group: int, selected: Any) -> Array:
+    """Give the slots of the chosen living holds of a group; order means nothing."""
+    _check_group(group)
+    chosen = np.zeros(0, np.bool_) if selected is None else np.ascontiguousarray(selected, np.bool_)
+    slots = np.empty(state.hold_count, np.uint32)
+    count = _collect(state.hold_table.array, state.control[HOLD_TOP], group, chosen, selected is None, slots)
+    if count < 0:
+        raise InvariantViolation(f"a hold of group {group} has a member beyond the {len(chosen)} that were named")
+    return slots[:count]
+
+
+def _check_group(group: int) -> None:
+    if not 0 < group < 2**32:
+        raise InvariantViolation(f"{group} is no group")

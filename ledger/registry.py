@@ -1,0 +1,387 @@
+"""The registry of ids: which ids each party has used up, for ever, and what became of them.
+
+Two arrays. ``entries`` is a log: one packed 26-byte entry an id, appended in the order of journal positions and never
+removed. ``index`` finds entries: open addressing over 8-byte slots, each a 32-bit fingerprint of the id above a
+32-bit entry number. A fingerprint that agrees is only a hint; the whole id and its party are compared before anything
+is called equal.
+
+The fingerprint is the upper half of SipHash-1-3 under a secret key, so nobody outside can choose ids that crowd
+together, and an id's slot is ``fingerprint * capacity >> 32``: slots are in fingerprint order. That order is what
+lets the index grow without a pause. A larger capacity moves every id to the same or a higher slot, so the index is
+respread in place from its upper end, a few slots for each id that arrives; a frontier fingerprint says which of the
+two capacities places an id at this moment. Both arrays grow by remapping pages instead of copying them.
+
+Key, layout and capacities are visible in no result: two registries with the same ids answer alike.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import mmap
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ledger.compiled import Number, kernel
+from ledger.errors import InvariantViolation
+
+__all__ = ["ENTRY", "POSITION_LIMIT", "Entry", "Growable", "IdStatus", "Registry", "hash_id"]
+
+Array = npt.NDArray[Any]
+
+ENTRY = np.dtype([("id_hi", "<u8"), ("id_lo", "<u8"), ("party", "<u4"), ("low", "<u4"), ("tag", "<u2")])
+"""One id, 26 bytes. ``tag``: status in the low 4 bits, above them bits 32 ... 43 of the position. ``low``: the
+position's low 32 bits; while the id's hold lives, the slot of the hold instead (the hold knows the position)."""
+
+POSITION_LIMIT = 2**44
+"""Journal positions stay below this: 17 million million."""
+
+
+class IdStatus(enum.IntEnum):
+    """What became of an id. ``HOLD_OPEN`` in an entry stands for a living hold; the hold itself knows whether it is
+    bound."""
+
+    POSTED = 1
+    REFUSED = 2
+    HOLD_OPEN = 3
+    HOLD_BOUND = 4
+    HOLD_POSTED = 5
+    HOLD_VOIDED = 6
+    HOLD_EXPIRED = 7
+    OTHER = 8
+    """An applied POST or VOID: the id of the ending, not of the hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What the registry knows of an id: the position of its first record, and what became of it."""
+
+    position: int
+    status: IdStatus
+
+
+# Fields of ``control``, which the compiled functions share. Capacities count slots before the tail.
+COUNT = 0
+CAPACITY_OLD = 1
+CAPACITY = 2
+FRONTIER = 3
+EDGE = 4
+
+# Behind the last home slot lie some more, so that a crowd at the upper end need not wrap round. The last is never
+# filled.
+TAIL = 4_096
+CAPACITY_MIN = 1_024
+ENTRY_COUNT_MAX = 2**32 - 2**16
+
+# An index that is three quarters full starts to grow by a quarter (while small: twofold), 16 old slots for each new
+# id. It is done when a sixteenth has been added; beyond seven eighths a search would take too many steps.
+_GROW_AT = (3, 4)
+_FULL_AT = (7, 8)
+_SLOTS_PER_ID = 16
+_SLOTS_PER_CALL = 64
+_DOUBLE_BELOW = 2**20
+
+_ZERO = np.uint64(0)
+_ONE = np.uint64(1)
+_WORD = np.uint64(0xFFFFFFFF)
+_S13, _S16, _S17, _S21, _S32 = np.uint64(13), np.uint64(16), np.uint64(17), np.uint64(21), np.uint64(32)
+_S43, _S47, _S48, _S51 = np.uint64(43), np.uint64(47), np.uint64(48), np.uint64(51)
+_SIP_0, _SIP_1 = np.uint64(0x736F6D6570736575), np.uint64(0x646F72616E646F6D)
+_SIP_2, _SIP_3 = np.uint64(0x6C7967656E657261), np.uint64(0x7465646279746573)
+_SIP_LENGTH = np.uint64(20 << 56)
+_SIP_END = np.uint64(0xFF)
+
+
+@kernel
+def _sip_round(v0: Number, v1: Number, v2: Number, v3: Number) -> Number:
+    v0 += v1
+    v1 = ((v1 << _S13) | (v1 >> _S51)) ^ v0
+    v0 = (v0 << _S32) | (v0 >> _S32)
+    v2 += v3
+    v3 = ((v3 << _S16) | (v3 >> _S48)) ^ v2
+    v0 += v3
+    v3 = ((v3 << _S21) | (v3 >> _S43)) ^ v0
+    v2 += v1
+    v1 = ((v1 << _S17) | (v1 >> _S47)) ^ v2
+    v2 = (v2 << _S32) | (v2 >> _S32)
+    return v0, v1, v2, v3
+
+
+@kernel
+def hash_id(high: Number, low: Number, party: Number, key_0: Number, key_1: Number) -> Number:
+    """SipHash-1-3 of the 20 bytes id_hi, id_lo, party (each little-endian) under a 128-bit key. All unsigned 64-bit."""
+    v0, v1, v2, v3 = key_0 ^ _SIP_0, key_1 ^ _SIP_1, key_0 ^ _SIP_2, key_1 ^ _SIP_3
+    v3 ^= high
+    v0, v1, v2, v3 = _sip_round(v0, v1, v2, v3)
+    v0 ^= high
+    v3 ^= low
+    v0, v1, v2, v3 = _sip_round(v0, v1, v2, v3)
+    v0 ^= low
+    last = _SIP_LENGTH | party
+    v3 ^= last
+    v0, v1, v2, v3 = _sip_round(v0, v1, v2, v3)
+    v0 ^= last
+    v2 ^= _SIP_END
+    v0, v1, v2, v3 = _sip_round(v0, v1, v2, v3)
+    v0, v1, v2, v3 = _sip_round(v0, v1, v2, v3)
+    v0, v1, v2, v3 = _sip_round(v0, v1, v2, v3)
+    return v0 ^ v1 ^ v2 ^ v3
+
+
+@kernel
+def home_slot(control: Array, fingerprint: Number) -> Number:
+    """Give the slot where the search for a fingerprint (unsigned 64-bit, below 2^32) begins."""
+    capacity = control[CAPACITY] if fingerprint >= control[FRONTIER] else control[CAPACITY_OLD]
+    return (fingerprint * capacity) >> _S32
+
+
+@kernel
+def find(
+    entries: Array, index: Array, control: Array, fingerprint: Number, high: Number, low: Number, party: Number
+) -> Number:
+    """Give the entry number of an id, or -1 - s where s is the free slot that would take it."""
+    slot = home_slot(control, fingerprint)
+    while True:
+        value = index[slot]
+        if value == _ZERO:
+            return -1 - np.int64(slot)
+        if value >> _S32 == fingerprint:
+            number = (value & _WORD) - _ONE
+            entry = entries[number]
+            if entry["id_lo"] == low and entry["id_hi"] == high and entry["party"] == party:
+                return np.int64(number)
+        slot += _ONE
+
+
+@kernel
+def tag_of(status: Number, position: Number) -> Number:
+    """Give the tag of an entry: its status and the upper bits of its position (unsigned 64-bit)."""
+    return np.uint64(status) | ((position >> _S32) << np.uint64(4))
+
+
+@kernel
+def append(
+    entries: Array,
+    index: Array,
+    control: Array,
+    slot: Number,
+    fingerprint: Number,
+    high: Number,
+    low: Number,
+    party: Number,
+    position: Number,
+    status: Number,
+) -> Number:
+    """Enter an id that ``find`` did not find, at the slot it gave; gives the entry number."""
+    number = control[COUNT]
+    index[slot] = (fingerprint << _S32) | (number + _ONE)
+    entry = entries[number]
+    entry["id_hi"] = high
+    entry["id_lo"] = low
+    entry["party"] = party
+    entry["low"] = position & _WORD
+    entry["tag"] = tag_of(status, position)
+    control[COUNT] = number + _ONE
+    return np.int64(number)
+
+
+@kernel
+def respread(index: Array, control: Array, slot_count: Number) -> None:
+    """Move at least ``slot_count`` slots' worth of fingerprints, from the upper end down, to where the new capacity
+    places them.
+
+    Only whole runs between two empty slots move: nothing above an empty slot has its home below it.
+    """
+    edge: Number = np.int64(control[EDGE])
+    stop = edge - slot_count
+    while index[edge] != _ZERO:
+        edge += 1  # ids that arrived since have filled the empty slot
+    held = np.empty(64, np.uint64)
+    while edge > 0 and edge > stop:
+        first = edge - 1
+        while first >= 0 and index[first] != _ZERO:
+            first -= 1
+        count = edge - 1 - first
+        if count > held.size:
+            held = np.empty(2 * count, np.uint64)
+        for i in range(count):
+            held[i] = index[first + 1 + i]
+            index[first + 1 + i] = _ZERO
+        for i in range(count):
+            slot = ((held[i] >> _S32) * control[CAPACITY]) >> _S32
+            while index[slot] != _ZERO:
+                slot += _ONE
+            index[slot] = held[i]
+        edge = max(first, 0)
+    control[EDGE] = np.uint64(edge)
+    if edge == 0:
+        control[FRONTIER] = _ZERO
+        control[CAPACITY_OLD] = control[CAPACITY]
+    else:
+        # All that has moved has its home above the empty slot ``edge``.
+        control[FRONTIER] = ((np.uint64(edge + 1) << _S32) + control[CAPACITY_OLD] - _ONE) // control[CAPACITY_OLD]
+
+
+class Growable:
+    """A zeroed one-dimensional array that grows without copying where the system can remap pages.
+
+    Nobody keeps ``array`` across a call of ``grow``.
+    """
+
+    _MAPPED_FROM_BYTES = 2**20
+
+    def __init__(self, dtype: npt.DTypeLike, count: int) -> None:
+        """Make ``count`` zero elements."""
+        self.dtype = np.dtype(dtype)
+        self._map: mmap.mmap | None = None
+        self.array: Array = np.zeros(0, self.dtype)
+        self.grow(count)
+
+    def grow(self, count: int) -> None:
+        """Make the array at least ``count`` elements long; new ones are zero, old ones keep their values."""
+        if count <= len(self.array):
+            return
+        size = count * self.dtype.itemsize
+        if size < self._MAPPED_FROM_BYTES:
+            self._replace(np.zeros(count, self.dtype))
+        elif not self._remap(count, size):
+            fresh = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            self._advise(fresh)
+            self._replace(np.frombuffer(fresh, self.dtype, count))
+            self._map = fresh
+
+    def copy(self) -> Growable:
+        """Give an independent copy."""
+        result = Growable(self.dtype, len(self.array))
+        result.array[:] = self.array
+        return result
+
+    def _replace(self, array: Array) -> None:
+        array[: len(self.array)] = self.array
+        self.array = array
+        self._map = None
+
+    def _remap(self, count: int, size: int) -> bool:
+        """Extend the mapping; false where there is none yet, the system cannot, or somebody still looks at the
+        array."""
+        if self._map is None:
+            return False
+        used = len(self.array)
+        self.array = np.zeros(0, self.dtype)
+        try:
+            self._map.resize(size)
+        except (BufferError, OSError, SystemError):
+            self.array = np.frombuffer(self._map, self.dtype, used)
+            return False
+        self._advise(self._map)
+        self.array = np.frombuffer(self._map, self.dtype, count)
+        return True
+
+    @staticmethod
+    def _advise(mapping: mmap.mmap) -> None:
+        """Ask for large pages: a search touches one random place of the whole array."""
+        if hasattr(mmap, "MADV_HUGEPAGE"):
+            mapping.madvise(mmap.MADV_HUGEPAGE)
+
+
+class Registry:
+    """The ids of one ledger. Written by the kernel alone; ``reserve`` must have made room before."""
+
+    def __init__(self, hash_key: bytes) -> None:
+        """Start empty. ``hash_key`` is secret, and longer than 15 bytes.
+
+        Raises:
+            InvariantViolation: the key is too short.
+        """
+        if len(hash_key) < 16:
+            raise InvariantViolation("the registry's hash key needs at least 16 bytes")
+        halves = np.frombuffer(hashlib.sha256(b"hugang/registry\0" + hash_key).digest()[:16], "<u8")
+        self.key_0, self.key_1 = np.uint64(halves[0]), np.uint64(halves[1])
+        self._entries = Growable(ENTRY, CAPACITY_MIN)
+        self._index = Growable(np.uint64, CAPACITY_MIN + TAIL)
+        self.control = np.zeros(5, np.uint64)
+        self.control[CAPACITY_OLD] = self.control[CAPACITY] = CAPACITY_MIN
+
+    @property
+    def entries(self) -> Array:
+        """The log of entries, with room at its end; dtype ``ENTRY``."""
+        return self._entries.array
+
+    @property
+    def index(self) -> Array:
+        """The index, u8."""
+        return self._index.array
+
+    def __len__(self) -> int:
+        return int(self.control[COUNT])
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes in use: filled entries and the whole index."""
+        return len(self) * ENTRY.itemsize + self.index.nbytes
+
+    def reserve(self, count: int) -> None:
+        """Make room for ``count`` more ids, doing a share of a growth that is under way.
+
+        Raises:
+            InvariantViolation: the registry would outgrow its 32-bit entry numbers.
+        """
+        needed = len(self) + count
+        if needed > ENTRY_COUNT_MAX or self.index[-TAIL // 2]:
+            raise InvariantViolation("the registry of ids is full, or its hash no longer spreads them")
+        if needed > len(self.entries):
+            # Pages are not touched before they are used, so room costs nothing but addresses.
+            self._entries.grow(needed + max(needed // 2, CAPACITY_MIN))
+        if self.control[FRONTIER] != 0:
+            respread(self.index, self.control, _SLOTS_PER_CALL + _SLOTS_PER_ID * count)
+        if needed * _FULL_AT[1] > int(self.control[CAPACITY_OLD]) * _FULL_AT[0]:
+            self._finish_growth()
+        if self.control[FRONTIER] == 0 and needed * _GROW_AT[1] > int(self.control[CAPACITY]) * _GROW_AT[0]:
+            self._start_growth(needed)
+            if needed * _FULL_AT[1] > int(self.control[CAPACITY_OLD]) * _FULL_AT[0]:
+                self._finish_growth()
+
+    def look_up(self, party: int, identifier_halves: tuple[int, int]) -> tuple[int, int, int] | None:
+        """Give (entry number, position or hold slot, status) of an id, ``None`` if it is unused."""
+        number = self.number_of(party, identifier_halves)
+        if number < 0:
+            return None
+        entry = self.entries[number]
+        tag = int(entry["tag"])
+        low = int(entry["low"])
+        status = tag & 15
+        return number, low if status == IdStatus.HOLD_OPEN else (tag >> 4) << 32 | low, status
+
+    def number_of(self, party: int, identifier_halves: tuple[int, int]) -> int:
+        """Give the entry number of an id, negative if it is unused."""
+        high, low, owner = (np.uint64(value) for value in (*identifier_halves, party))
+        fingerprint = np.uint64(hash_id(high, low, owner, self.key_0, self.key_1)) >> _S32
+        return int(find(self.entries, self.index, self.control, fingerprint, high, low, owner))
+
+    def copy(self) -> Registry:
+        """Give an independent copy."""
+        result = object.__new__(Registry)
+        result.key_0, result.key_1 = self.key_0, self.key_1
+        result._entries = self._entries.copy()
+        result._index = self._index.copy()
+        result.control = self.control.copy()
+        return result
+
+    def _start_growth(self, needed: int) -> None:
+        """Give the index its next capacity; everything is still placed by the old one."""
+        capacity = int(self.control[CAPACITY])
+        larger = 2 * capacity if capacity < _DOUBLE_BELOW else capacity + capacity // 4
+        larger = max(larger, needed * _GROW_AT[1] // _GROW_AT[0] + 1)
+        edge = len(self.index) - 1
+        self._index.grow(larger + TAIL)
+        self.control[CAPACITY] = larger
+        self.control[FRONTIER] = 2**32
+        self.control[EDGE] = edge
+
+    def _finish_growth(self) -> None:
+        """Respread all that is left at once: only when ids arrive faster than a growth can follow."""
+        if self.control[FRONTIER] != 0:
+            respread(self.index, self.control, int(self.control[EDGE]) + 1)
