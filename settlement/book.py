@@ -265,7 +265,7 @@ class Book:
             result=np.uint16,
             across=np.bool_,
         )
-        """Payments that were decided at once, settled or refused; ``position`` is the payer's leg, ``result`` the reason.
+        """Payments that were decided at once: settled, or refused for ``result``; ``position`` is the payer's leg.
 
         ``across`` says that the creditor is on the other ledger; such a payment is here only if it was refused.
         """
