@@ -1,0 +1,153 @@
+"""The genesis document and the parties it names."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from ledger import genesis, messages
+from ledger.errors import Conflict, MalformedInput, NotFound, Unauthenticated
+from ledger.genesis import Genesis, GenesisAsset, GenesisParty
+from ledger.parties import Role
+
+
+def public_key(seed: int) -> bytes:
+    """Give the raw public key of a fixed seed."""
+    return messages.public_bytes(Ed25519PrivateKey.from_private_bytes(bytes([seed]) * 32))
+
+
+def example() -> Genesis:
+    """Give a small, valid genesis."""
+    return Genesis(
+        format=0,
+        network="net-1",
+        ledger="SH",
+        created_ns=1_700_000_000_000_000_000,
+        test_clock=False,
+        assets=(GenesisAsset(code="CNY", number=1, scale=2, kind="money", home="SH"),),
+        parties=(
+            GenesisParty(code="node-sh", name="Node", roles=("node",), public_key=public_key(1).hex(), ledger="SH"),
+            GenesisParty(
+                code="PBOC", name="Issuer", roles=("issuer",), public_key=public_key(2).hex(), assets=("CNY",)
+            ),
+        ),
+    )
+
+
+def test_genesis_is_read_back() -> None:
+    """decode(encode(x)) is x."""
+    assert genesis.decode(genesis.encode(example())) == example()
+
+
+def test_white_space_makes_another_document() -> None:
+    """Only the canonical bytes are a genesis."""
+    with pytest.raises(MalformedInput):
+        genesis.decode(genesis.encode(example()).replace(b'"format":0', b'"format": 0'))
+
+
+def test_unknown_field_is_refused() -> None:
+    """Nothing unread may hide in the trust root."""
+    with pytest.raises(MalformedInput):
+        genesis.decode(genesis.encode(example())[:-1] + b',"extra":1}')
+
+
+def test_unknown_format_is_refused_by_its_own_code() -> None:
+    """A later format says so."""
+    later = msgspec.structs.replace(example(), format=9)
+
+    with pytest.raises(MalformedInput) as caught:
+        genesis.decode(genesis.encode(later))
+
+    assert caught.value.code == "GENESIS_FORMAT"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"parties": (example().parties[0], example().parties[0])},
+        {"parties": example().parties[1:]},
+        {"parties": (msgspec.structs.replace(example().parties[0], roles=("emperor",)),)},
+        {"parties": (*example().parties, msgspec.structs.replace(example().parties[1], code="B", assets=("USD",)))},
+        {"assets": example().assets * 2},
+    ],
+)
+def test_inconsistent_genesis_is_refused(change: dict[str, object]) -> None:
+    """Twice named, missing node, unknown role, unknown asset: each is refused."""
+    bent = msgspec.structs.replace(example(), **change)
+
+    with pytest.raises(MalformedInput):
+        genesis.decode(genesis.encode(bent))
+
+
+def test_hash_changes_with_any_field() -> None:
+    """The root of the hash chain binds every field."""
+    changed = msgspec.structs.replace(example(), created_ns=example().created_ns + 1)
+
+    assert genesis.genesis_hash(changed) != genesis.genesis_hash(example())
+
+
+def test_node_of_another_ledger_must_be_named() -> None:
+    """Asking for a node that the genesis does not name is an error, not a guess."""
+    with pytest.raises(MalformedInput):
+        example().node("HK")
+
+
+def test_unknown_asset_is_refused() -> None:
+    """An asset that is not in the table does not exist."""
+    assert example().asset("CNY").number == 1
+    with pytest.raises(MalformedInput):
+        example().asset("USD")
+
+
+def test_directory_numbers_parties_from_one() -> None:
+    """Genesis parties come first, in their order."""
+    directory = genesis.directory(example())
+
+    assert directory.by_code("PBOC").number == 2
+    assert directory.party(2).roles == frozenset({Role.ISSUER})
+
+
+def test_party_code_is_taken_once() -> None:
+    """A second party cannot take a code."""
+    directory = genesis.directory(example())
+
+    with pytest.raises(Conflict):
+        directory.add(code="PBOC", name="x", roles=frozenset(), public_key=public_key(3))
+
+
+def test_refused_party_leaves_no_key() -> None:
+    """A registration that fails leaves the directory as it was."""
+    directory = genesis.directory(example())
+
+    with pytest.raises(Conflict):
+        directory.add(code="NEW", name="x", roles=frozenset(), public_key=public_key(2))
+
+    assert "NEW" not in directory.numbers
+    assert len(directory.parties) == 2
+
+
+def test_revoked_key_no_longer_signs() -> None:
+    """A revoked key is refused by name."""
+    directory = genesis.directory(example())
+    key_id = messages.key_id_of(public_key(2))
+    directory.revoke(key_id, 7)
+
+    with pytest.raises(Unauthenticated) as caught:
+        directory.signer(key_id)
+
+    assert caught.value.code == "KEY_REVOKED"
+    with pytest.raises(Conflict):
+        directory.revoke(key_id, 8)
+
+
+def test_unknown_key_and_party_are_not_found() -> None:
+    """Nothing is invented for a name nobody registered."""
+    directory = genesis.directory(example())
+
+    with pytest.raises(Unauthenticated):
+        directory.signer("00" * 32)
+    with pytest.raises(NotFound):
+        directory.revoke("00" * 32, 1)
+    with pytest.raises(NotFound):
+        directory.by_code("NOBODY")

@@ -1,0 +1,127 @@
+"""Messages: statements, envelopes and the stored encoding."""
+
+from __future__ import annotations
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ledger import messages
+from ledger.errors import LedgerError, MalformedInput, Unauthenticated
+from ledger.messages import Kind, Message
+
+KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+OTHER_KEY = Ed25519PrivateKey.from_private_bytes(bytes(32))
+
+
+def proposal(body: bytes = b"body") -> Message:
+    """Give a signed statement to bend."""
+    return messages.statement(KEY, network="net-1", ledger="SH", kind="proposal", subject="2/1", body=body)
+
+
+def test_statement_says_what_it_was_made_from() -> None:
+    """The parsed envelope names kind, subject, speaker, network and digest."""
+    envelope = messages.parse(proposal())
+
+    assert envelope.topic == "statement:proposal"
+    assert (envelope.subject, envelope.network, envelope.ledger) == ("2/1", "net-1", "SH")
+    assert envelope.key_id == messages.key_id_of(messages.public_bytes(KEY))
+
+
+def test_statement_verifies_under_its_key() -> None:
+    """A statement verifies under the key that made it."""
+    message = proposal()
+
+    messages.verify(message, messages.parse(message), messages.public_bytes(KEY))
+
+
+def test_statement_under_another_key_is_refused() -> None:
+    """Another key's owner cannot have said it."""
+    message = proposal()
+
+    with pytest.raises(Unauthenticated) as caught:
+        messages.verify(message, messages.parse(message), messages.public_bytes(OTHER_KEY))
+
+    assert caught.value.code == "SIGNATURE_INVALID"
+
+
+def test_body_swapped_after_signing_is_refused() -> None:
+    """The digest in the base binds the body."""
+    message = proposal()
+    swapped = Message(message.kind, message.base, message.signature, b"other")
+
+    with pytest.raises(Unauthenticated) as caught:
+        messages.verify(swapped, messages.parse(swapped), messages.public_bytes(KEY))
+
+    assert caught.value.code == "DIGEST_MISMATCH"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"subject 2/1", b"subject 02/1"),
+        (b"subject 2/1", b"subject 2/-1"),
+        (b"subject 2/1", b"subject 2"),
+        (b"ledger SH", b"ledger sh"),
+        (b"kind proposal", b"kind Proposal"),
+        (b"network net-1", b"network  net-1"),
+        (b"hugang-statement/0", b"hugang-statement/1"),
+        (b"\nsubject", b"\r\nsubject"),
+        (b"network net-1\n", b""),
+    ],
+)
+def test_base_out_of_form_is_refused(old: bytes, new: bytes) -> None:
+    """A base that two readers could read differently is not read at all."""
+    message = proposal()
+    assert old in message.base
+
+    with pytest.raises(MalformedInput):
+        messages.parse(Message(message.kind, message.base.replace(old, new), message.signature, message.body))
+
+
+def test_trailing_line_is_refused() -> None:
+    """Nothing may follow the seventh line."""
+    message = proposal()
+
+    with pytest.raises(MalformedInput):
+        messages.parse(Message(message.kind, message.base + b"\n", message.signature, message.body))
+
+
+@given(st.binary(max_size=300), st.binary(max_size=300), st.sampled_from(list(Kind)))
+def test_stored_form_is_read_back(base: bytes, body: bytes, kind: Kind) -> None:
+    """decode(encode(x)) is x, whatever the bytes."""
+    message = Message(kind, base, bytes(64), body)
+
+    assert messages.decode(messages.encode(message)) == message
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_decode_canonically_or_not_at_all(data: bytes) -> None:
+    """What decodes encodes back to the same bytes; everything else is malformed."""
+    try:
+        message = messages.decode(data)
+    except MalformedInput:
+        return
+    assert messages.encode(message) == data
+
+
+@pytest.mark.parametrize("cut", range(0, 60, 7))
+def test_stored_form_cut_short_is_refused(cut: int) -> None:
+    """No prefix of a stored message is a message."""
+    data = messages.encode(proposal())
+
+    with pytest.raises(MalformedInput):
+        messages.decode(data[: len(data) - 1 - cut])
+
+
+@given(st.integers(0, 400), st.integers(1, 255))
+def test_flipped_byte_in_a_base_never_verifies(index: int, mask: int) -> None:
+    """A changed base is malformed, or its signature fails."""
+    message = proposal()
+    base = bytearray(message.base)
+    base[index % len(base)] ^= mask
+    bent = Message(message.kind, bytes(base), message.signature, message.body)
+
+    with pytest.raises(LedgerError):
+        messages.verify(bent, messages.parse(bent), messages.public_bytes(KEY))
