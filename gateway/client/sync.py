@@ -1,0 +1,408 @@
+"""The client for plain code: one method a request; each returns what the server put into ``data``.
+
+A write is sent with an idempotency key, a new one unless the caller names it. When no answer comes, or the server says
+that it cannot answer now (503), the same key and body are sent again with a fresh signature, a bounded number of times:
+the server carries a key out at most once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from gateway.client.errors import ProblemError, ServerUnreachable
+from gateway.client.signing import Outgoing, Signer, query_text
+from ledger.errors import MalformedInput
+from ledger.runtime import Runtime, SystemRuntime
+
+__all__ = ["Client"]
+
+Data = dict[str, Any]
+
+TIMEOUT_S = 60
+TRY_COUNT = 6
+BACKOFF_MS = 100
+BACKOFF_MS_MAX = 5_000
+
+
+class Client:
+    """Talks to one node, or to the settlement operator, with one key. Not thread-safe; use as a context manager."""
+
+    def __init__(
+        self,
+        base_url: str,
+        private_key: Ed25519PrivateKey | None = None,
+        network: str | None = None,
+        *,
+        runtime: Runtime | None = None,
+        try_count: int = TRY_COUNT,
+        timeout_s: int = TIMEOUT_S,
+        transport: httpx.BaseTransport | None = None,
+        pause: Callable[[float], None] | None = None,
+    ) -> None:
+        """Open a client; nothing is sent yet, except that a missing ``network`` is asked for at the first signature.
+
+        Args:
+            base_url: scheme and authority of the server.
+            private_key: who signs; without one only public answers can be read.
+            network: the network's name; by default what the server's genesis says, which trusts the server.
+            runtime: clock and ids.
+            try_count: how often one request is sent at most.
+            timeout_s: how long one exchange may take.
+            transport: what carries requests instead of the network.
+            pause: how to wait between two tries, in seconds; by default through the runtime.
+        """
+        self.base_url = base_url.rstrip("/")
+        self._private_key = private_key
+        self._network = network
+        self._runtime = runtime or SystemRuntime()
+        self._pause = pause or self._sleep
+        self._try_count = try_count
+        self._http = httpx.Client(base_url=self.base_url, timeout=timeout_s, transport=transport)
+        self._signer: Signer | None = None
+
+    def __enter__(self) -> Self:
+        """Give the client itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close the connections."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections; the client cannot be used afterwards."""
+        self._http.close()
+
+    @property
+    def signer(self) -> Signer:
+        """What signs this client's requests.
+
+        Raises:
+            MalformedInput: the client was made without a key, or with an address that is none.
+        """
+        if self._signer is None:
+            if self._private_key is None:
+                raise MalformedInput("KEY_MISSING", "A client without a private key can only read what is public.")
+            network = self._network if self._network is not None else str(self.genesis()["network"])
+            self._signer = Signer(self.base_url, self._private_key, network)
+        return self._signer
+
+    # --- registration -------------------------------------------------------------------------------------------------
+
+    def register_parties(self, parties: Iterable[Mapping[str, Any]], *, idempotency_key: str | None = None) -> Data:
+        """Register parties, each with ``code``, ``name``, ``roles`` and ``public_key`` in hex; the registrar signs."""
+        return self._post("/v1/parties", {"parties": list(parties)}, idempotency_key)
+
+    def register_key(self, *, party: str, public_key: str, idempotency_key: str | None = None) -> Data:
+        """Give a party one more key, in hex."""
+        return self._post("/v1/keys", {"party": party, "public_key": public_key}, idempotency_key)
+
+    def revoke_key(self, key_id: str, *, idempotency_key: str | None = None) -> Data:
+        """Revoke a key by its id."""
+        return self._post("/v1/keys/revocations", {"key_id": key_id}, idempotency_key)
+
+    def join(self, assets: Iterable[str], *, idempotency_key: str | None = None) -> Data:
+        """Open the signer's accounts as a participant in some assets."""
+        return self._post("/v1/participants", {"assets": list(assets)}, idempotency_key)
+
+    def open_accounts(self, accounts: Iterable[tuple[str, str]], *, idempotency_key: str | None = None) -> Data:
+        """Open customer accounts on the signer's book; each is an owner's party code and an asset."""
+        items = [{"owner": owner, "asset": asset} for owner, asset in accounts]
+        return self._post("/v1/accounts", {"accounts": items}, idempotency_key)
+
+    # --- money --------------------------------------------------------------------------------------------------------
+
+    def issue(
+        self,
+        *,
+        participant: str,
+        asset: str,
+        amount: int,
+        identifier: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> Data:
+        """Issue money to a participant; ``amount`` is in minor units, ``identifier`` a new UUID unless given."""
+        item = {"id": identifier or self.new_id(), "participant": participant, "money": _money(asset, amount)}
+        return self._post("/v1/issuances", {"issuances": [item]}, idempotency_key)
+
+    def quote(
+        self,
+        *,
+        sell: str,
+        maximum: int,
+        buy: str,
+        rate: str,
+        expires: str,
+        quote: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> Data:
+        """Publish a quote: the signer pays up to ``maximum`` minor units of ``sell`` for ``buy``.
+
+        Args:
+            sell: the asset the provider pays.
+            maximum: minor units of it at most.
+            buy: the asset the provider receives.
+            rate: sold minor units for each bought one, eight decimal places.
+            expires: RFC 3339, whole seconds, UTC.
+            quote: its id, a new UUID unless given.
+            idempotency_key: a new one unless given.
+        """
+        body = {
+            "quote": quote or self.new_id(),
+            "sell": _money(sell, maximum),
+            "buy": buy,
+            "rate": rate,
+            "expires": expires,
+        }
+        return self._post("/v1/quotes", body, idempotency_key)
+
+    def pay(
+        self,
+        *,
+        debtor: str,
+        creditor: str,
+        asset: str,
+        amount: int,
+        uetr: str | None = None,
+        idempotency_key: str | None = None,
+        **optional: Any,
+    ) -> Data:
+        """Pay ``amount`` minor units of ``asset`` from the signer's account ``debtor`` to the account ``creditor``.
+
+        Args:
+            debtor: address of the account to be debited.
+            creditor: address of the payee's account, on either ledger.
+            asset: what leaves the debtor.
+            amount: minor units of it.
+            uetr: the payment's name, a new UUID unless given.
+            idempotency_key: a new one unless given.
+            **optional: further fields of the payment: ``creditor_asset``, ``quote``, ``fee`` (minor units of
+                ``asset``), ``refund_of``, ``purpose``, ``reference``.
+
+        Raises:
+            ProblemError: refused (``status`` 422), among others.
+        """
+        body = self.payment_body(debtor=debtor, creditor=creditor, asset=asset, amount=amount, uetr=uetr, **optional)
+        return self._post("/v1/payments", body, idempotency_key)
+
+    def payment_body(
+        self, *, debtor: str, creditor: str, asset: str, amount: int, uetr: str | None = None, **optional: Any
+    ) -> Data:
+        """Build one payment as ``pay`` sends it and ``pay_batch`` takes it."""
+        body: Data = {
+            "uetr": uetr or self.new_id(),
+            "debtor": debtor,
+            "creditor": creditor,
+            "money": _money(asset, amount),
+        }
+        fee = optional.pop("fee", None)
+        if fee is not None:
+            body["fee"] = _money(asset, fee)
+        body.update({name: value for name, value in optional.items() if value is not None})
+        return body
+
+    def pay_batch(self, payments: Iterable[Mapping[str, Any]], *, idempotency_key: str | None = None) -> Data:
+        """Send many payments under one signature; the results are read by ``batch_results``."""
+        return self._post("/v1/batches", {"payments": list(payments)}, idempotency_key)
+
+    def batch_results(self, position: int) -> Iterator[Data]:
+        """Read the result of every payment of a batch, in order."""
+        return self._pages(f"/v1/batches/{position}/results", {})
+
+    def cancel(self, uetr: str, *, idempotency_key: str | None = None) -> Data:
+        """Cancel a payment of the signer's that no window has bound yet."""
+        return self._post("/v1/cancellations", {"uetr": uetr}, idempotency_key)
+
+    # --- reads --------------------------------------------------------------------------------------------------------
+
+    def payment(self, uetr: str) -> Data:
+        """Read a payment that the signer made or received."""
+        return self._get(f"/v1/payments/{uetr}")
+
+    def payment_by_key(self, idempotency_key: str) -> Data:
+        """Read what the signer once asked for under an idempotency key."""
+        return self._get("/v1/payments", {"idempotency_key": idempotency_key})
+
+    def accounts(self) -> Iterator[Data]:
+        """Read all accounts that the signer may see."""
+        return self._pages("/v1/accounts", {})
+
+    def account(self, address: str) -> Data:
+        """Read one account with its balances."""
+        return self._get(f"/v1/accounts/{address}")
+
+    def records(self, address: str, *, limit: int | None = None) -> Iterator[Data]:
+        """Read an account's records, the newest first; ``limit`` is the size of one page."""
+        return self._pages(f"/v1/accounts/{address}/records", {"limit": limit})
+
+    def trial_balance(self) -> Data:
+        """Read debits and credits of all accounts, per asset, with their proof of balance."""
+        return self._get("/v1/trial-balance")
+
+    def window(self, number: int) -> Data:
+        """Read one window."""
+        return self._get(f"/v1/windows/{number}", signed=False)
+
+    def windows(self) -> Iterator[Data]:
+        """Read all windows, the newest first."""
+        return self._pages("/v1/windows", {}, signed=False)
+
+    def read_quote(self, quote: str) -> Data:
+        """Read a quote and what is left of it."""
+        return self._get(f"/v1/quotes/{quote}", signed=False)
+
+    def participants(self) -> Iterator[Data]:
+        """Read all participants of the ledger."""
+        return self._pages("/v1/participants", {}, signed=False)
+
+    def block(self, height: int) -> Data:
+        """Read one block's header."""
+        return self._get(f"/v1/blocks/{height}", signed=False)
+
+    def health(self) -> Data:
+        """Read whether the server takes messages, and where its journal stands."""
+        return self._get("/v1/health", signed=False)
+
+    def genesis(self) -> Data:
+        """Read the genesis document."""
+        document: Data = msgspec.json.decode(self.genesis_bytes())
+        return document
+
+    def genesis_bytes(self) -> bytes:
+        """Read the genesis document's canonical bytes."""
+        return self._exchange(lambda: Outgoing("GET", "/v1/genesis", {}, b"")).content
+
+    def checkpoint(self) -> str:
+        """Read the node's newest checkpoint, a signed note."""
+        return self._exchange(lambda: Outgoing("GET", "/v1/checkpoint", {}, b"")).text
+
+    def export_to(self, path: Path) -> int:
+        """Write the whole journal to a new file, which appears only when it is complete; gives its size in bytes.
+
+        Raises:
+            FileExistsError: the file exists.
+        """
+        if path.exists():
+            raise FileExistsError(path)
+        partial = path.with_name(path.name + ".part")
+        outgoing = self.signer.get("/v1/export", now_ns=self._runtime.now_ns())
+        with self._http.stream("GET", outgoing.target, headers=outgoing.headers) as response:
+            if response.status_code != 200:
+                response.read()
+                raise _problem(response, "")
+            with partial.open("wb") as file:
+                for chunk in response.iter_bytes():
+                    file.write(chunk)
+        partial.rename(path)
+        return path.stat().st_size
+
+    # --- the settlement operator --------------------------------------------------------------------------------------
+
+    def start_cycle(self, *, idempotency_key: str | None = None) -> Data:
+        """Ask the settlement operator to settle the open window now."""
+        return self._post("/v1/cycles", {}, idempotency_key)
+
+    def cycle(self, window: int) -> Data:
+        """Read how far the settlement of a window is."""
+        return self._get(f"/v1/cycles/{window}", signed=False)
+
+    # --- how it is sent -----------------------------------------------------------------------------------------------
+
+    def new_id(self) -> str:
+        """Give a new UUIDv4."""
+        return str(self._runtime.uuid4())
+
+    def post(self, path: str, content: Any, *, idempotency_key: str | None = None) -> httpx.Response:
+        """Sign and send any write; ``content`` is bytes or anything that JSON can carry.
+
+        Raises:
+            ProblemError: the server said no.
+            ServerUnreachable: no answer came.
+        """
+        key = idempotency_key or self.new_id()
+        body = content if isinstance(content, bytes) else msgspec.json.encode(content)
+        signer = self.signer
+        return self._exchange(lambda: signer.post(path, body, idempotency_key=key, now_ns=self._runtime.now_ns()), key)
+
+    def _post(self, path: str, content: Data, idempotency_key: str | None) -> Data:
+        data: Data = self.post(path, content, idempotency_key=idempotency_key).json()["data"]
+        return data
+
+    def _get(self, path: str, parameters: Mapping[str, str | int | None] | None = None, *, signed: bool = True) -> Data:
+        data: Data = self._read(path, parameters or {}, signed=signed)["data"]
+        return data
+
+    def _pages(self, path: str, parameters: Mapping[str, str | int | None], *, signed: bool = True) -> Iterator[Data]:
+        """Walk a list page by page."""
+        cursor: str | None = None
+        while True:
+            page = self._read(path, {**parameters, "cursor": cursor}, signed=signed)
+            yield from page["data"]
+            cursor = page.get("next_cursor")
+            if cursor is None:
+                return
+
+    def _read(self, path: str, parameters: Mapping[str, str | int | None], *, signed: bool) -> Data:
+        query = query_text(parameters)
+        if signed:
+            signer = self.signer
+            answer = self._exchange(lambda: signer.get(path, query, now_ns=self._runtime.now_ns()))
+        else:
+            target = f"{path}?{query}" if query else path
+            answer = self._exchange(lambda: Outgoing("GET", target, {}, b""))
+        result: Data = answer.json()
+        return result
+
+    def _exchange(self, make: Callable[[], Outgoing], idempotency_key: str = "") -> httpx.Response:
+        """Send what ``make`` signs afresh for every try, until there is an answer that is not "later"."""
+        response: httpx.Response | None = None
+        for attempt in range(self._try_count):
+            if attempt:
+                self._pause(_backoff_s(attempt, response))
+            outgoing = make()
+            try:
+                response = self._http.request(
+                    outgoing.method, outgoing.target, headers=outgoing.headers, content=outgoing.body or None
+                )
+            except httpx.TransportError:
+                response = None
+                continue
+            if response.status_code != 503:
+                break
+        if response is None:
+            raise ServerUnreachable(self.base_url, idempotency_key)
+        if response.status_code >= 400:
+            raise _problem(response, idempotency_key)
+        return response
+
+    def _sleep(self, seconds: float) -> None:
+        asyncio.run(self._runtime.sleep(seconds))
+
+
+def _money(asset: str, amount: int) -> Data:
+    return {"asset": asset, "amount": str(amount)}
+
+
+def _backoff_s(attempt: int, response: httpx.Response | None) -> float:
+    """Wait twice as long each time, and at least as long as the server asked, both within the bound."""
+    asked_ms = 0
+    if response is not None and response.headers.get("retry-after", "").isdigit():
+        asked_ms = int(response.headers["retry-after"]) * 1000
+    return min(BACKOFF_MS_MAX, max(asked_ms, BACKOFF_MS << (attempt - 1))) / 1000
+
+
+def _problem(response: httpx.Response, idempotency_key: str) -> ProblemError:
+    try:
+        problem = response.json()
+    except ValueError:
+        problem = {}
+    return ProblemError(response.status_code, problem if isinstance(problem, dict) else {}, idempotency_key)
