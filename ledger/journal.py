@@ -66,6 +66,7 @@ __all__ = [
     "layout",
     "row_position",
     "seal",
+    "table_end",
     "verify_signature",
 ]
 
@@ -353,6 +354,11 @@ def encode_body(entries: tuple[Entry, ...], records: Transfers) -> bytes:
     )
 
 
+def table_end(entry_count: int) -> int:
+    """Give the offset in a body at which the messages section's table ends: ``layout`` needs the bytes before it."""
+    return _SECTION.size + 8 * entry_count
+
+
 def layout(header: Header, body: bytes, *, whole: bool = True) -> Layout:
     """Find where things lie in a body.
 
@@ -364,8 +370,8 @@ def layout(header: Header, body: bytes, *, whole: bool = True) -> Layout:
     Raises:
         MalformedInput: the framing is not the one that the header calls for.
     """
-    table_end = _SECTION.size + 8 * header.entry_count
-    if len(body) < table_end or (whole and len(body) != header.body_size):
+    end = table_end(header.entry_count)
+    if len(body) < end or (whole and len(body) != header.body_size):
         raise MalformedInput("BODY_MALFORMED", "The block's body has the wrong size.")
     kind, version, zero, size = _SECTION.unpack_from(body)
     transfers_size = header.transfer_count * TRANSFER.itemsize
@@ -374,7 +380,7 @@ def layout(header: Header, body: bytes, *, whole: bool = True) -> Layout:
         raise MalformedInput("BODY_MALFORMED", "The messages section is not what the header calls for.")
     table = np.frombuffer(body, "<u4", 2 * header.entry_count, _SECTION.size).astype(np.int64)
     sizes, counts = table[: header.entry_count], table[header.entry_count :]
-    offsets = np.concatenate(([table_end], table_end + np.cumsum(sizes)))
+    offsets = np.concatenate(([end], end + np.cumsum(sizes)))
     if offsets[-1] != _SECTION.size + expected_size:
         raise MalformedInput("BODY_MALFORMED", "The stored messages do not fill their section.")
     if header.entry_count and (int(sizes.min()) < _STORED_SIZE_MIN or int(sizes.max()) > _STORED_SIZE_MAX):

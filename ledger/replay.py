@@ -33,10 +33,6 @@ class Stages:
     fold_ns: int = 0
     compare_ns: int = 0
 
-    def seconds(self) -> dict[str, float]:
-        """Give the stages by name, in seconds."""
-        return {name.removesuffix("_ns"): getattr(self, name) / 1e9 for name in self.__slots__}
-
 
 @dataclass(slots=True)
 class Follower:
@@ -53,8 +49,8 @@ class Follower:
         genesis = self.machine.genesis
         self._node_key = bytes.fromhex(genesis.node(genesis.ledger).public_key)
 
-    def follow(self, encoded: EncodedBlock) -> Header:
-        """Check one block and apply it; the machine then stands after it.
+    def follow(self, encoded: EncodedBlock) -> tuple[Header, Draft]:
+        """Check one block and apply it; the machine then stands after it, and the fold's own draft equals the block.
 
         Raises:
             IntegrityFailure: the block is not what belongs here. ``position`` is the first record that is wrong, or the
@@ -77,7 +73,7 @@ class Follower:
         self.stages.hash_ns += hashed_ns - started_ns
         self.stages.fold_ns += folded_ns - hashed_ns - (self.stages.admit_ns - admitted_before_ns)
         self.stages.compare_ns += self.clock_ns() - folded_ns
-        return header
+        return header, draft
 
     def _bad(self, code: str, sentence: str, *, position: int | None = None, **fields: str | int) -> IntegrityFailure:
         """Name the block that should stand here, and its first position unless told better."""

@@ -37,7 +37,7 @@ BATCH_LIMIT = 4_096
 """Messages of one block."""
 BATCH_SIZE_MAX = 16 * 2**20
 """Bytes of message bodies of one block; a single larger message makes a block of its own."""
-TICK_S = 0.5
+TICK_S = 1
 """How often an idle node looks for holds that are due."""
 
 T = TypeVar("T")

@@ -1,0 +1,204 @@
+"""Reading what is durable: a record, a message, an answer's records, an account's history.
+
+A ``Reader`` sees only what the store has committed, so everything it gives survives a crash. It reads the parts of a
+body that it needs and no more, and keeps the last ones it has used. It may be called from any thread; each call blocks
+for a few reads of the store, so an event loop offloads it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import numpy as np
+
+from ledger import journal, messages
+from ledger.errors import IntegrityFailure, MalformedInput, NotFound
+from ledger.journal import Header, Layout
+from ledger.machine import Answer, Entry
+from ledger.store import PART_SIZE, Store
+from ledger.transfers import TRANSFER, Transfers
+
+__all__ = ["History", "Reader"]
+
+PART_COUNT_MAX = 512
+"""Parts kept in memory: 32 MiB."""
+LAYOUT_COUNT_MAX = 1_024
+"""Blocks whose layout is kept."""
+HISTORY_LIMIT_MAX = 1_000
+"""Records of one page of a history."""
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class History:
+    """One page of an account's history, newest first. ``next_cursor`` continues it; ``None`` when there is no more."""
+
+    records: Transfers
+    positions: tuple[int, ...]
+    next_cursor: int | None
+
+
+class Reader:
+    """Reads one journal at its durable position."""
+
+    def __init__(self, store: Store) -> None:
+        """Read from ``store``."""
+        self._store = store
+        self._parts: _Recent[tuple[int, int], bytes] = _Recent(PART_COUNT_MAX)
+        self._layouts: _Recent[int, Layout] = _Recent(LAYOUT_COUNT_MAX)
+
+    def header(self, height: int) -> Header:
+        """Give a block's header.
+
+        Raises:
+            NotFound: there is no such block.
+        """
+        return journal.decode_header(self._store.header(height))
+
+    def record(self, position: int) -> np.void:
+        """Give the record at a position, dtype ``TRANSFER``.
+
+        Raises:
+            NotFound: the journal has not come so far, or a message stands there.
+        """
+        layout = self._layout(self._store.height_of(position))
+        _, row = layout.locate(position)
+        if row is None:
+            raise NotFound("RECORD_NOT_FOUND", "A message stands at this position, not a record.", position=position)
+        result: np.void = self._rows(layout, row, 1)[0]
+        return result
+
+    def records(self, position: int, count: int) -> Transfers:
+        """Give the ``count`` records from ``position`` on; they must follow one message.
+
+        Raises:
+            NotFound: the journal has not come so far, or a message stands among them.
+        """
+        if count == 0:
+            return np.empty(0, TRANSFER)
+        layout = self._layout(self._store.height_of(position))
+        _, first = layout.locate(position)
+        if first is None or first + count > layout.header.transfer_count:
+            raise NotFound("RECORD_NOT_FOUND", "These positions are not all records.", position=position)
+        if layout.position_of(first + count - 1) != position + count - 1:
+            raise NotFound("RECORD_NOT_FOUND", "These positions are not all records.", position=position)
+        return self._rows(layout, first, count)
+
+    def entry(self, position: int) -> Entry:
+        """Give the message at a position, and the number of records that follow it.
+
+        Raises:
+            NotFound: the journal has not come so far, or a record stands there.
+            IntegrityFailure: the stored message cannot be read.
+        """
+        height = self._store.height_of(position)
+        layout = self._layout(height)
+        index, _ = layout.locate(position)
+        if index is None:
+            raise NotFound("MESSAGE_NOT_FOUND", "A record stands at this position, not a message.", position=position)
+        try:
+            message = messages.decode(self._bytes(height, *layout.message(index)))
+        except MalformedInput as error:
+            raise IntegrityFailure(error.code, error.sentence, block=height, position=position) from error
+        return Entry(message, int(layout.counts[index]))
+
+    def answer_records(self, answer: Answer) -> Transfers:
+        """Give the records that an answered message derived: the same for the first reply and for every retry (I8)."""
+        return self.records(answer.position + 1, answer.count)
+
+    def history(self, account: int, *, cursor: int, limit: int) -> History:
+        """Walk back through the records that touched an account.
+
+        Args:
+            account: the account's number.
+            cursor: where to begin: ``AccountView.last`` for the newest, or an earlier page's ``next_cursor``.
+            limit: records of a page, from 1 to ``HISTORY_LIMIT_MAX``.
+
+        Raises:
+            MalformedInput: the limit is out of range, or the cursor does not belong to this account.
+        """
+        if not 1 <= limit <= HISTORY_LIMIT_MAX:
+            raise MalformedInput("LIMIT_INVALID", "The limit is out of range.", limit=limit)
+        records: list[np.void] = []
+        positions: list[int] = []
+        while cursor and len(records) < limit:
+            try:
+                record = self.record(cursor - 1)
+            except NotFound as error:
+                raise MalformedInput("CURSOR_INVALID", "The cursor points at no record.") from error
+            if account not in (record["debit"], record["credit"]):
+                raise MalformedInput("CURSOR_INVALID", "The cursor belongs to another account.")
+            records.append(record)
+            positions.append(cursor - 1)
+            cursor = int(record["debit_previous"] if record["debit"] == account else record["credit_previous"])
+        return History(np.array(records, TRANSFER), tuple(positions), cursor or None)
+
+    def _layout(self, height: int) -> Layout:
+        return self._layouts.get(height, lambda: self._read_layout(height))
+
+    def _read_layout(self, height: int) -> Layout:
+        """Read the table at the head of a body."""
+        header = self.header(height)
+        table = self._bytes(height, 0, min(header.body_size, journal.table_end(header.entry_count)))
+        try:
+            return journal.layout(header, table, whole=False)
+        except MalformedInput as error:
+            raise IntegrityFailure(error.code, error.sentence, block=height) from error
+
+    def _rows(self, layout: Layout, first: int, count: int) -> Transfers:
+        """Read records by row, group by group."""
+        chunks: list[Transfers] = []
+        row = first
+        while row < first + count:
+            offset, group_count, inside = layout.group(row)
+            data = self._bytes(layout.header.height, offset, group_count * TRANSFER.itemsize)
+            chunk = journal.decode_transfers(data, group_count)[inside : inside + first + count - row]
+            chunks.append(chunk)
+            row += len(chunk)
+        return chunks[0].copy() if len(chunks) == 1 else np.concatenate(chunks)
+
+    def _bytes(self, height: int, offset: int, size: int) -> bytes:
+        """Read a range of a body through the parts that hold it."""
+        first, last = offset // PART_SIZE, (offset + size - 1) // PART_SIZE
+        data = b"".join(self._part(height, part) for part in range(first, last + 1))
+        start = offset - first * PART_SIZE
+        if len(data) < start + size:
+            raise IntegrityFailure("STORE_CORRUPT", "A stored body is shorter than its header says.", block=height)
+        return data[start : start + size]
+
+    def _part(self, height: int, part: int) -> bytes:
+        def read() -> bytes:
+            try:
+                return self._store.body_part(height, part)
+            except NotFound as error:
+                raise IntegrityFailure("STORE_CORRUPT", "The store lacks a part of a body.", block=height) from error
+
+        return self._parts.get((height, part), read)
+
+
+class _Recent(Generic[K, V]):
+    """What was used last, up to a number of things. Blocks never change, so nothing ever goes stale."""
+
+    def __init__(self, count_max: int) -> None:
+        self._count_max = count_max
+        self._items: OrderedDict[K, V] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: K, read: Callable[[], V]) -> V:
+        """Give what is kept, or read it; two threads may both read, which does no harm."""
+        with self._lock:
+            if key in self._items:
+                self._items.move_to_end(key)
+                return self._items[key]
+        value = read()
+        with self._lock:
+            self._items[key] = value
+            if len(self._items) > self._count_max:
+                self._items.popitem(last=False)
+        return value
