@@ -30,6 +30,7 @@ __all__ = [
     "bilateral",
     "check_sums",
     "entries",
+    "exact_sum",
     "multilateral",
     "net_entries",
 ]
@@ -75,7 +76,7 @@ class BilateralNet:
     @property
     def net(self) -> int:
         """All that is left to pay."""
-        return _total(self.amount)
+        return exact_sum(self.amount)
 
     @property
     def saving_bp(self) -> int:
@@ -112,7 +113,7 @@ def net_entries(rows: Entries, *, slot_count: int, selected: npt.NDArray[np.bool
         chosen = selected[rows["payment"]]
         slots, amounts = slots[chosen], amounts[chosen]
     nets = _sum_by(slots, amounts, slot_count)
-    return Netting(nets, gross=-_total(amounts[amounts < 0]), net=-_total(nets[nets < 0]))
+    return Netting(nets, gross=-exact_sum(amounts[amounts < 0]), net=-exact_sum(nets[nets < 0]))
 
 
 def multilateral(
@@ -156,7 +157,7 @@ def bilateral(payer: npt.NDArray[np.uint32], payee: npt.NDArray[np.uint32], amou
         payer=np.where(pays_first, first, second)[left],
         payee=np.where(pays_first, second, first)[left],
         amount=np.abs(nets)[left],
-        gross=_total(amount),
+        gross=exact_sum(amount),
     )
 
 
@@ -167,7 +168,7 @@ def check_sums(nets: Amounts, asset_of: npt.NDArray[Any]) -> None:
         InvariantViolation: they do not.
     """
     for asset in np.unique(asset_of):
-        if _total(nets[asset_of == asset]):
+        if exact_sum(nets[asset_of == asset]):
             raise InvariantViolation(f"I6: the net positions of asset {asset} do not sum to zero")
 
 
@@ -196,6 +197,6 @@ def _sum_by(slots: npt.NDArray[Any], amounts: Amounts, count: int) -> Amounts:
     return nets
 
 
-def _total(amounts: Amounts) -> int:
-    """Sum exactly, whatever the size."""
+def exact_sum(amounts: Amounts) -> int:
+    """Sum amounts exactly, whatever the size."""
     return (int((amounts >> _LOW_BITS).sum()) << _LOW_BITS) + int((amounts & _LOW_MASK).sum())
