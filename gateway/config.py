@@ -97,11 +97,13 @@ class NodeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     ledger: Annotated[str, msgspec.Meta(pattern="^[A-Z]{2}$")]
     host: str = "127.0.0.1"
     port: Port
+    authorities: tuple[str, ...] = ()
+    """Further names, with port, under which clients address this node: behind a proxy or a host name."""
     peer_url: str
     genesis_file: str = "genesis.json"
     key_file: str = "node.pem"
-    database: str = "journal.db"
-    """A file's name, or the URL of a PostgreSQL database."""
+    database_file: str = "journal.db"
+    """The file of the journal."""
     limits: Limits = Limits()
 
 
@@ -110,6 +112,7 @@ class OperatorConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
 
     host: str = "127.0.0.1"
     port: Port
+    authorities: tuple[str, ...] = ()
     sh_url: str
     hk_url: str
     sh_genesis_file: str = "genesis-sh.json"

@@ -1,0 +1,156 @@
+"""One node, composed: a store, the writer on it, what messages mean, and what the node says in the settlement cycle.
+
+Opening reads the folder and replays the journal; it is plain code and may take as long as the journal is. Starting
+binds the node to the running event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from gateway.admission import Admission, authorities_of
+from gateway.config import NodeConfig, load_genesis, load_key, load_node_config
+from gateway.recent import RecentBlocks
+from ledger import genesis as genesis_documents
+from ledger.errors import MalformedInput, Unavailable
+from ledger.genesis import Genesis
+from ledger.machine import Machine
+from ledger.messages import public_bytes
+from ledger.reader import Reader
+from ledger.runtime import Runtime
+from ledger.store import SqliteStore, Store
+from ledger.writer import Writer, open_machine
+from settlement.book import Book
+from settlement.interpreter import Settlement
+
+__all__ = ["Node"]
+
+_log = logging.getLogger("hugang.node")
+
+
+class Node:
+    """One ledger of the network, as a process holds it. ``open`` makes one."""
+
+    def __init__(
+        self,
+        *,
+        config: NodeConfig,
+        private_key: Ed25519PrivateKey,
+        store: Store,
+        machine: Machine,
+        settlement: Settlement,
+        runtime: Runtime,
+    ) -> None:
+        """Put the parts together; the machine stands where the store ends."""
+        self.config = config
+        self.genesis: Genesis = machine.genesis
+        self.runtime = runtime
+        self.store = RecentBlocks(store)
+        self.machine = machine
+        self.settlement = settlement
+        self.private_key = private_key
+        self.reader = Reader(self.store)
+        self.writer = Writer(machine, self.store, private_key, runtime)
+        self.admission = Admission(machine, runtime)
+        self.authorities = authorities_of(config.host, config.port, config.authorities)
+        self.is_serving = False
+        self._halting: asyncio.Task[None] | None = None
+
+    @classmethod
+    def open(cls, folder: Path, runtime: Runtime, config: NodeConfig | None = None) -> Node:
+        """Open the node that lies in a folder; the first time, its journal begins.
+
+        Args:
+            folder: where settings, genesis, key and journal lie.
+            runtime: clock, randomness, threads.
+            config: settings to use instead of those in the folder.
+
+        Raises:
+            MalformedInput: a file is missing or not of its form, or the key is not the one the genesis names.
+            IntegrityFailure: the journal contradicts itself.
+            Unavailable: another process writes to the journal.
+        """
+        settings = config or load_node_config(folder)
+        genesis = load_genesis(folder / settings.genesis_file)
+        private_key = load_key(folder / settings.key_file)
+        if genesis.ledger != settings.ledger:
+            raise MalformedInput("CONFIG_MALFORMED", "The genesis is that of another ledger.", ledger=settings.ledger)
+        if public_bytes(private_key).hex() != genesis.node(genesis.ledger).public_key:
+            raise MalformedInput("KEY_FILE_WRONG", "The node's key is not the one the genesis names.")
+        store = _open_store(folder / settings.database_file, genesis, runtime)
+        try:
+            settlement: list[Settlement] = []
+
+            def interpreter() -> Settlement:
+                settlement.append(Settlement(genesis))
+                return settlement[-1]
+
+            machine = open_machine(store, interpreter, runtime.random_bytes(16))
+            return cls(
+                config=settings,
+                private_key=private_key,
+                store=store,
+                machine=machine,
+                settlement=settlement[-1],
+                runtime=runtime,
+            )
+        except BaseException:
+            store.close()
+            raise
+
+    @property
+    def book(self) -> Book:
+        """What settlement remembers; read it only in the writer's turn."""
+        return self.settlement.book
+
+    @property
+    def peer(self) -> str:
+        """The code of the other ledger."""
+        return self.book.peer
+
+    async def start(self) -> None:
+        """Begin to take messages, on the running event loop."""
+        await self.writer.start()
+        self.is_serving = True
+
+    async def stop(self) -> None:
+        """Take no more messages, finish those that wait, and close the journal."""
+        self.is_serving = False
+        if self._halting is not None:
+            await asyncio.wait([self._halting])
+        await self.writer.stop()
+        self.store.close()
+
+    def halt(self, error: BaseException) -> None:
+        """Stop writing for good, because something does not hold that always must; reads and answers end too."""
+        if self._halting is None:
+            self.is_serving = False
+            _log.critical("the node stops writing: %s", error)
+            self._halting = asyncio.get_running_loop().create_task(self.writer.stop())
+
+    def check_serving(self) -> None:
+        """Let pass only while the node works.
+
+        Raises:
+            Unavailable: it has stopped, for whatever reason.
+        """
+        if not self.is_serving or self.writer.failure is not None:
+            raise Unavailable(
+                "NODE_STOPPED", "The node has stopped writing.", retry_after_s=self.config.limits.retry_after_s
+            )
+
+
+def _open_store(path: Path, genesis: Genesis, runtime: Runtime) -> SqliteStore:
+    """Open the journal, or begin it."""
+    document = genesis_documents.encode(genesis)
+    if not path.exists():
+        return SqliteStore.create(path, document, runtime=runtime)
+    store = SqliteStore.open(path, runtime=runtime)
+    if store.genesis() != document:
+        store.close()
+        raise MalformedInput("GENESIS_MISMATCH", "The journal began with another genesis.", file=path.name)
+    return store
