@@ -139,6 +139,10 @@ class Result(enum.IntEnum):
     """Less than this payment needs is left of the quote's maximum."""
     FEE_ACCOUNT = 111
     """The payer's participant keeps no account for fees."""
+    PROVIDER_LIMIT = 112
+    """The FX provider has too little of the asset that it sells."""
+    PARTICIPANT_LIMIT = 113
+    """The payer's participant has too little settlement money."""
 
 
 def transfers(count: int) -> Transfers:

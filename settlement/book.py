@@ -211,6 +211,8 @@ class Quote:
     maximum: int
     expires_ns: int
     account: int
+    source: int
+    """The provider's QUOTES account, against which ``account`` is kept."""
 
 
 @dataclass(slots=True)

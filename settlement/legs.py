@@ -9,14 +9,19 @@ from __future__ import annotations
 import enum
 import uuid
 
+import numpy as np
+import numpy.typing as npt
+
 from ledger.errors import MalformedInput
 
-__all__ = ["LEG_COUNT", "Leg", "TransferCode", "leg_id", "parse_uetr", "uetr_of"]
+__all__ = ["LEG_COUNT", "Leg", "TransferCode", "leg_halves", "leg_id", "parse_uetr", "uetr_of"]
 
+Halves = npt.NDArray[np.uint64]
 LEG_COUNT = 64
 _VERSION_SHIFT = 76
 _VARIANT_SHIFT = 62
 _FIXED = (0xF << _VERSION_SHIFT) | (0x3 << _VARIANT_SHIFT)
+_HALF = 2**64 - 1
 _V4 = (0x4 << _VERSION_SHIFT) | (0x2 << _VARIANT_SHIFT)
 
 
@@ -39,6 +44,8 @@ class Leg(enum.IntEnum):
     """ISSUE → SETTLE; the id is made from the issuance's."""
     ISSUE_FUNDS = 10
     """FUNDS → POSITION beside it."""
+    CANCELLATION = 32
+    """Plus k: the void of leg k of a payment that its owner cancels."""
 
 
 class TransferCode(enum.IntEnum):
@@ -72,6 +79,14 @@ def parse_uetr(text: str) -> int:
 def leg_id(uetr: int, leg: int) -> int:
     """Give the id of leg ``leg`` (0 … 63) of a payment."""
     return (uetr & ~_FIXED) | ((leg >> 2) << _VERSION_SHIFT) | ((leg & 3) << _VARIANT_SHIFT)
+
+
+def leg_halves(high: Halves, low: Halves, leg: npt.ArrayLike) -> tuple[Halves, Halves]:
+    """Do the same to columns of halves; ``leg`` is one number or one for each."""
+    number = np.asarray(leg, np.uint64)
+    version = (number >> np.uint64(2)) << np.uint64(_VERSION_SHIFT - 64)
+    variant = (number & np.uint64(3)) << np.uint64(_VARIANT_SHIFT)
+    return high & np.uint64(~(_FIXED >> 64) & _HALF) | version, low & np.uint64(~_FIXED & _HALF) | variant
 
 
 def uetr_of(identifier: int) -> int:

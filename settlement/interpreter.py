@@ -1,0 +1,86 @@
+"""What messages mean: one table from a message's topic to the functions that decode, authorise and execute it.
+
+``Settlement`` is the interpreter of ``ledger.machine``. It keeps nothing but its ``Book``, which is a fold over what it
+has executed: the same messages at the same instants give the same book on every machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ledger.errors import InvariantViolation, MalformedInput
+from ledger.genesis import Genesis
+from ledger.machine import Admitted, Context, Machine
+from ledger.messages import Envelope, Kind
+from ledger.transfers import Transfers
+from settlement import bodies, fx, opening, payments
+from settlement.book import Book
+
+__all__ = ["HANDLERS", "Handler", "Settlement"]
+
+
+@dataclass(frozen=True, slots=True)
+class Handler:
+    """How one topic is carried out: may it be journaled now, and what does it do."""
+
+    authorise: Callable[[Book, Admitted, Machine, int], None]
+    execute: Callable[[Book, Admitted, Context], None]
+
+
+HANDLERS: dict[str, Handler] = {
+    "/v1/parties": Handler(opening.authorise_parties, opening.execute_parties),
+    "/v1/keys": Handler(opening.authorise_key, opening.execute_key),
+    "/v1/keys/revocations": Handler(opening.authorise_revocation, opening.execute_revocation),
+    "/v1/participants": Handler(opening.authorise_participant, opening.execute_participant),
+    "/v1/accounts": Handler(opening.authorise_accounts, opening.execute_accounts),
+    "/v1/issuances": Handler(opening.authorise_issuances, opening.execute_issuances),
+    "/v1/quotes": Handler(fx.authorise_quote, fx.execute_quote),
+    "/v1/payments": Handler(payments.authorise, payments.execute),
+    "/v1/batches": Handler(payments.authorise, payments.execute),
+    "/v1/cancellations": Handler(payments.authorise_cancellation, payments.execute_cancellation),
+}
+"""Every topic of ``settlement.bodies.TOPICS``; statements go to ``settlement.windows``."""
+
+
+class Settlement:
+    """The interpreter of one ledger."""
+
+    def __init__(self, genesis: Genesis) -> None:
+        """Remember nothing but the genesis."""
+        self.book = Book(genesis)
+
+    def begin(self, machine: Machine) -> None:
+        """Open the accounts of the settlement institution and the issuers."""
+        opening.begin(self.book, machine)
+
+    def decode(self, envelope: Envelope, body: bytes) -> Any:
+        """Decode a body by its envelope's topic.
+
+        Raises:
+            MalformedInput: not of the topic's form, or no such topic.
+        """
+        if envelope.kind is Kind.STATEMENT:
+            raise MalformedInput("TOPIC_UNKNOWN", "No message of this kind is taken.", topic=envelope.topic)
+        return bodies.decode(envelope.topic, body, self.book.genesis)
+
+    def authorise(self, admitted: Admitted, machine: Machine, timestamp_ns: int) -> None:
+        """Say whether this may be journaled now; changes nothing.
+
+        Raises:
+            LedgerError: it may not.
+        """
+        HANDLERS[admitted.envelope.topic].authorise(self.book, admitted, machine, timestamp_ns)
+
+    def execute(self, admitted: Admitted, context: Context) -> None:
+        """Carry an authorised message out."""
+        HANDLERS[admitted.envelope.topic].execute(self.book, admitted, context)
+
+    def expired(self, machine: Machine, records: Transfers) -> None:
+        """Take note of expired holds: there are none, because no hold of a payment has a deadline.
+
+        Raises:
+            InvariantViolation: one did expire.
+        """
+        raise InvariantViolation(f"{len(records)} holds expired on {machine.genesis.ledger}, where none has a deadline")
