@@ -67,7 +67,9 @@ class Follower:
         folded_ns = self.clock_ns()
         self._compare(encoded, places, draft, feed.failure)
         if not is_intact:
-            raise self._bad("BODY_HASH", "The body does not match its header.")
+            first = header.first_position
+            sentence = "The body does not match its header."
+            raise IntegrityFailure("BODY_HASH", sentence, block=header.height, position=first)
         self._compare_header(encoded, header, draft)
         self.machine.seal(journal.block_hash(encoded.header))
         self.stages.hash_ns += hashed_ns - started_ns
