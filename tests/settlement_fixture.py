@@ -1,0 +1,281 @@
+"""Two ledgers in memory: a genesis pair, keys by party code, signed messages, and machines that apply them.
+
+``World()`` has Shanghai and Hong Kong with the same parties of the genesis as a real network. ``World.with_banks()``
+adds two participants on each side, an FX provider in Hong Kong, and customers with accounts::
+
+    SH   ALPHA (ann, ben)   BETA (cai)           in CNY
+    HK   GAMMA (dan)        DELTA (eva)   FX     in CNY and HKD
+
+An account is named by code and owner, ``WALLET.ann``, and by its asset where that is not plain.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from ledger import signatures
+from ledger.accounts import address
+from ledger.errors import LedgerError
+from ledger.genesis import Genesis, GenesisAsset, GenesisParty
+from ledger.machine import Answer, Draft, Machine
+from ledger.messages import Kind, Message, key_id_of, public_bytes
+from ledger.transfers import Transfers
+from settlement.book import Book
+from settlement.chart import AccountCode
+from settlement.interpreter import Settlement
+
+NETWORK = "hugang-test"
+CREATED_NS = 1_750_204_800_000_000_000
+SECOND = 1_000_000_000
+ASSETS = (
+    GenesisAsset(code="CNY", number=1, scale=2, kind="money", home="SH"),
+    GenesisAsset(code="HKD", number=2, scale=2, kind="money", home="HK"),
+    GenesisAsset(code="QCNY", number=3, scale=2, kind="memo", home="SH"),
+    GenesisAsset(code="QHKD", number=4, scale=2, kind="memo", home="HK"),
+)
+NUMBERS = {asset.code: asset.number for asset in ASSETS}
+BANKS = {"SH": ("ALPHA", "BETA"), "HK": ("GAMMA", "DELTA", "FX")}
+CUSTOMERS = {"SH": {"ann": "ALPHA", "ben": "ALPHA", "cai": "BETA"}, "HK": {"dan": "GAMMA", "eva": "DELTA"}}
+
+
+def key_of(code: str) -> Ed25519PrivateKey:
+    """Give the private key of a party: it follows from the code, so that every run signs the same bytes."""
+    return Ed25519PrivateKey.from_private_bytes(hashlib.sha256(f"test key of {code}".encode()).digest())
+
+
+def public_key_of(code: str) -> str:
+    """Give a party's public key in hex."""
+    return public_bytes(key_of(code)).hex()
+
+
+def uetr_of(name: object) -> str:
+    """Give a UUIDv4 that follows from a name."""
+    return str(uuid.UUID(bytes=hashlib.sha256(f"id of {name}".encode()).digest()[:16], version=4))
+
+
+def genesis_of(ledger: str) -> Genesis:
+    """Give a ledger's genesis."""
+    issuer, asset = ("PBOC", "CNY") if ledger == "SH" else ("HKMA", "HKD")
+    roles = (
+        ("NODE-SH", "node", "SH", ()),
+        ("NODE-HK", "node", "HK", ()),
+        ("SETTLEMENT", "settlement", "", ()),
+        ("AUDITOR", "auditor", "", ()),
+        (f"REGISTRAR-{ledger}", "registrar", "", ()),
+        (issuer, "issuer", "", (asset,)),
+    )
+    parties = tuple(
+        GenesisParty(code=code, name=code, roles=(role,), public_key=public_key_of(code), ledger=of, assets=assets)
+        for code, role, of, assets in roles
+    )
+    return Genesis(
+        format=0,
+        network=NETWORK,
+        ledger=ledger,
+        created_ns=CREATED_NS,
+        test_clock=False,
+        assets=ASSETS,
+        parties=parties,
+    )
+
+
+@dataclass
+class Node:
+    """One ledger's machine, fed with one block a message."""
+
+    ledger: str
+    machine: Machine
+    settlement: Settlement
+    records: Transfers | None = None
+    """The records of the last block."""
+    messages: list[Message] = field(default_factory=list)
+    """Everything that was journaled, in order."""
+    sent: int = 0
+
+    @classmethod
+    def of(cls, ledger: str, *, compiled: bool = True) -> Node:
+        """Stand before block 1."""
+        genesis = genesis_of(ledger)
+        settlement = Settlement(genesis)
+        return cls(ledger, Machine(genesis, settlement, hash_key=bytes(16), compiled=compiled), settlement)
+
+    @property
+    def book(self) -> Book:
+        """What settlement remembers here."""
+        return self.settlement.book
+
+    def request(self, who: str, topic: str, body: object, *, key: str = "", idempotency_key: str = "") -> Message:
+        """Sign a request as ``who``, with the key of ``key`` if that is another; ``body`` is JSON or bytes already."""
+        data = body if isinstance(body, bytes) else json.dumps(body, separators=(",", ":")).encode()
+        self.sent += 1
+        seconds = self.machine.timestamp_ns // SECOND
+        signer = key_of(key or who)
+        base = signatures.signature_base(
+            method="POST",
+            authority=f"{self.ledger.lower()}.hugang.example",
+            path=topic,
+            created=seconds,
+            expires=seconds + 60,
+            key_id=key_id_of(public_bytes(signer)),
+            network=NETWORK,
+            content_type="application/json",
+            content_digest=hashlib.sha256(data).digest(),
+            idempotency_key=idempotency_key or f"message-{self.sent}",
+        )
+        return Message(Kind.REQUEST, base, signatures.sign(signer, base), data)
+
+    def apply(self, messages: Sequence[Message], *, at_ns: int | None = None) -> Draft:
+        """Admit messages and apply them in one block, a second after the last."""
+        timestamp_ns = self.machine.timestamp_ns + SECOND if at_ns is None else at_ns
+        admitted = [self.machine.admit(message, at_ns=None) for message in messages]
+        draft = self.machine.apply(admitted, timestamp_ns)
+        self.machine.seal(hashlib.sha256(draft.tree_root).digest())
+        self.records = draft.transfers
+        self.messages.extend(entry.message for entry in draft.entries)
+        return draft
+
+    def post(self, who: str, topic: str, body: object, *, at_ns: int | None = None) -> Transfers:
+        """Send one message and give the records that follow it.
+
+        Raises:
+            LedgerError: it was not journaled.
+        """
+        draft = self.apply([self.request(who, topic, body)], at_ns=at_ns)
+        outcome = draft.outcomes[0]
+        if isinstance(outcome, LedgerError):
+            raise outcome
+        return draft.transfers
+
+    def pay(self, who: str, *payments: dict[str, Any], at_ns: int | None = None) -> Transfers:
+        """Send one payment, or several as a batch, and give the records."""
+        if len(payments) == 1:
+            return self.post(who, "/v1/payments", payments[0], at_ns=at_ns)
+        return self.post(who, "/v1/batches", {"payments": list(payments)}, at_ns=at_ns)
+
+    def deliver(self, message: Message) -> Answer | LedgerError:
+        """Apply a statement that somebody signed."""
+        return self.apply([message]).outcomes[0]
+
+    def account(self, name: str, asset: str = "CNY") -> int:
+        """Give the number of ``CODE.owner`` in an asset; an institution's own account is named by its code alone."""
+        code, _, owner = name.partition(".")
+        number = NUMBERS[asset]
+        if not owner:
+            return self.book.institution[AccountCode[code], number]
+        if code != "WALLET":
+            return self.book.participant_by_code(owner).account(AccountCode[code], number)
+        party = self.machine.directory.by_code(owner).number
+        accounts = self.machine.state.accounts
+        chosen = (accounts["owner"] == party) & (accounts["asset"] == number) & (accounts["code"] == AccountCode.WALLET)
+        return int(chosen.nonzero()[0][0])
+
+    def address(self, name: str, asset: str = "CNY") -> str:
+        """Give an account's address."""
+        return address(self.ledger, self.account(name, asset))
+
+    def balance(self, name: str, asset: str = "CNY") -> int:
+        """Give an account's posted balance."""
+        return self.machine.state.balance(self.account(name, asset))
+
+
+@dataclass
+class World:
+    """Both ledgers."""
+
+    sh: Node = field(default_factory=lambda: Node.of("SH"))
+    hk: Node = field(default_factory=lambda: Node.of("HK"))
+
+    def node(self, ledger: str) -> Node:
+        """Give the node of a ledger."""
+        return {"SH": self.sh, "HK": self.hk}[ledger]
+
+    @classmethod
+    def with_banks(cls) -> World:
+        """Have participants and customers join, with no money yet."""
+        world = cls()
+        for ledger, banks in BANKS.items():
+            world._join(ledger, banks, CUSTOMERS[ledger])
+        return world
+
+    @classmethod
+    def funded(cls) -> World:
+        """Have participants and customers hold money of their own ledger."""
+        world = cls.with_banks()
+        world.sh.post("PBOC", "/v1/issuances", {"issuances": [issuance(name, 1_000_000_00) for name in BANKS["SH"]]})
+        hkd = [issuance(name, 1_000_000_00, "HKD") for name in BANKS["HK"]]
+        world.hk.post("HKMA", "/v1/issuances", {"issuances": hkd})
+        for ledger, asset in (("SH", "CNY"), ("HK", "HKD")):
+            for customer, bank in CUSTOMERS[ledger].items():
+                world.node(ledger).pay(
+                    bank, world.payment(f"{ledger}/POSITION.{bank}", f"{ledger}/WALLET.{customer}", 100_000_00, asset)
+                )
+        return world
+
+    def payment(
+        self, debtor: str, creditor: str, amount: int, asset: str = "CNY", *, uetr: str = "", **more: Any
+    ) -> dict[str, Any]:
+        """Write a payment between accounts named ``LEDGER/CODE.owner``; ``more`` are fields of the body."""
+        received = more.get("creditor_asset", asset)
+        return {
+            "uetr": uetr or uetr_of((debtor, creditor, amount, asset, self.sh.sent + self.hk.sent)),
+            "debtor": self.address(debtor, asset),
+            "creditor": self.address(creditor, received),
+            "money": money(amount, asset),
+            **more,
+        }
+
+    def address(self, name: str, asset: str = "CNY") -> str:
+        """Give the address of ``LEDGER/CODE.owner``."""
+        ledger, _, account = name.partition("/")
+        return self.node(ledger).address(account, asset)
+
+    def quote(
+        self,
+        *,
+        sell: str,
+        maximum: int,
+        buy: str,
+        rate: str,
+        name: str = "quote",
+        expires: str = "2025-07-01T00:00:00Z",
+    ) -> str:
+        """Have the provider FX publish a quote in Hong Kong; gives its id."""
+        quote = uetr_of(name)
+        body = {"quote": quote, "sell": money(maximum, sell), "buy": buy, "rate": rate, "expires": expires}
+        self.hk.post("FX", "/v1/quotes", body)
+        return quote
+
+    def _join(self, ledger: str, banks: Sequence[str], customers: dict[str, str]) -> None:
+        node = self.node(ledger)
+        registrar = f"REGISTRAR-{ledger}"
+        parties = [
+            party(code, "participant", *(["fx-provider"] if code == "FX" else ["operator"])) for code in banks
+        ] + [party(code) for code in customers]
+        node.post(registrar, "/v1/parties", {"parties": parties})
+        assets = ["CNY"] if ledger == "SH" else ["CNY", "HKD"]
+        for code in banks:
+            node.post(code, "/v1/participants", {"assets": assets})
+        for owner, bank in customers.items():
+            node.post(bank, "/v1/accounts", {"accounts": [{"owner": owner, "asset": asset} for asset in assets]})
+
+
+def money(amount: int, asset: str = "CNY") -> dict[str, str]:
+    """Write money."""
+    return {"asset": asset, "amount": str(amount)}
+
+
+def party(code: str, *roles: str) -> dict[str, Any]:
+    """Write a party for registration."""
+    return {"code": code, "name": code, "roles": list(roles), "public_key": public_key_of(code)}
+
+
+def issuance(participant: str, amount: int, asset: str = "CNY", *, name: str = "first") -> dict[str, Any]:
+    """Write an issuance."""
+    return {"id": uetr_of((name, participant, asset)), "participant": participant, "money": money(amount, asset)}
