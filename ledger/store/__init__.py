@@ -9,6 +9,17 @@ from __future__ import annotations
 
 from ledger.store.base import PART_SIZE, Store
 from ledger.store.memory import MemoryStore
+from ledger.store.places import create_store, open_store, open_store_reader
+from ledger.store.postgresql import PostgresqlStore
 from ledger.store.sqlite import SqliteStore
 
-__all__ = ["PART_SIZE", "MemoryStore", "SqliteStore", "Store"]
+__all__ = [
+    "PART_SIZE",
+    "MemoryStore",
+    "PostgresqlStore",
+    "SqliteStore",
+    "Store",
+    "create_store",
+    "open_store",
+    "open_store_reader",
+]

@@ -19,16 +19,15 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from sqlalchemy import Connection, Engine, RowMapping, create_engine, event, func, insert, select, update
+from sqlalchemy import Connection, Engine, create_engine, event, insert
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import QueuePool
 
 from ledger import genesis as genesis_format
-from ledger.errors import Conflict, IntegrityFailure, InvariantViolation, MalformedInput, NotFound, Unavailable
-from ledger.journal import Block, EncodedBlock, Header, block_hash, decode_header
+from ledger.errors import Conflict, IntegrityFailure, InvariantViolation, NotFound, Unavailable
 from ledger.runtime import Runtime
 from ledger.store import tables
-from ledger.store.base import compress, decompress
+from ledger.store.sql import SqlStore
 
 __all__ = ["SqliteStore"]
 
@@ -39,18 +38,13 @@ CHECKPOINT_SIZE = 32 * 2**20
 """Bytes appended after which the write-ahead log is moved into the database."""
 
 
-class SqliteStore:
+class SqliteStore(SqlStore):
     """One ledger's journal in one file; see ``Store`` for what each method promises."""
 
     def __init__(self, path: Path, *, runtime: Runtime, is_writer: bool) -> None:
         """Use ``create``, ``open`` or ``open_reader``."""
-        self._path = path
-        self._runtime = runtime
+        super().__init__(runtime=runtime)
         self._lock_file: int | None = None
-        self._epoch = 0
-        self._last_height = 0
-        self._end = 0
-        self._failure: str | None = None
         self._unmoved_size = 0
         self._move: Future[None] | None = None
         self._mover: ThreadPoolExecutor | None = None
@@ -94,6 +88,9 @@ class SqliteStore:
         try:
             store._check_format()
             store._take_over()
+        except DBAPIError as error:
+            store.close()
+            raise _failure(error) from error
         except BaseException:
             store.close()
             raise
@@ -116,89 +113,6 @@ class SqliteStore:
             raise
         return store
 
-    def genesis(self) -> bytes:
-        """Give the genesis document's canonical bytes."""
-        with self._reading() as connection:
-            return bytes(connection.execute(select(tables.meta.c.genesis)).scalar_one())
-
-    def append(self, block: Block) -> None:
-        """Make the next block durable; see ``Store.append``."""
-        if self._writes is None or self._failure is not None:
-            reason = self._failure or "it was opened for reading"
-            raise Unavailable("STORE_FAILED", "The store takes no blocks: " + reason, retry_after_s=1)
-        header = block.header
-        if header.height != self._last_height + 1 or header.first_position != self._end:
-            raise InvariantViolation(f"I5: block {header.height} does not follow block {self._last_height}")
-        parts = compress(block.encoded.body)
-        # Whatever happens from here to the end of the commit, a second attempt on this connection proves nothing:
-        # after a failed sync the file may hold anything. Only opening the store again tells.
-        self._failure = "a commit did not come to its end"
-        try:
-            with self._writes.begin() as connection:
-                self._check_epoch(connection)
-                _insert(connection, block, parts)
-                self._runtime.crossing("store.before_commit")
-        except DBAPIError as error:
-            self._failure = f"a commit failed: {error.orig}"
-            raise Unavailable("STORE_FAILED", "The block could not be made durable.", retry_after_s=1) from error
-        self._runtime.crossing("store.after_commit")
-        self._failure = None
-        self._last_height = header.height
-        self._end += header.position_count
-        self._move_log(self._writes, sum(map(len, parts)))
-
-    def blocks(self, from_height: int = 1) -> Iterator[EncodedBlock]:
-        """Give the blocks from a height on, each in a short transaction, so that the log never waits for a reader."""
-        height = from_height
-        while height <= (last_height := self.last_height()):
-            while height <= last_height:
-                try:
-                    yield self.block(height)
-                except NotFound as error:
-                    raise IntegrityFailure("BLOCK_MISSING", "The store lacks a block.", block=height) from error
-                height += 1
-
-    def block(self, height: int) -> EncodedBlock:
-        """Give one block; see ``Store.block``."""
-        with self._reading() as connection:
-            row = _block_row(connection, height)
-            query = select(tables.bodies.c.part, tables.bodies.c.bytes).where(tables.bodies.c.height == height)
-            parts = connection.execute(query.order_by(tables.bodies.c.part)).all()
-        if [number for number, _ in parts] != list(range(len(parts))):
-            raise IntegrityFailure("STORE_CORRUPT", "The store lacks a part of a body.", block=height)
-        body = b"".join(decompress(part, height=height) for _, part in parts)
-        return EncodedBlock(bytes(row["header"]), bytes(row["signature"]), body)
-
-    def header(self, height: int) -> bytes:
-        """Give one block's header; see ``Store.header``."""
-        with self._reading() as connection:
-            return bytes(_block_row(connection, height)["header"])
-
-    def body_part(self, height: int, part: int) -> bytes:
-        """Give part ``part`` of a body; see ``Store.body_part``."""
-        query = select(tables.bodies.c.bytes).where(tables.bodies.c.height == height, tables.bodies.c.part == part)
-        with self._reading() as connection:
-            data = connection.execute(query).scalar_one_or_none()
-        if data is None:
-            raise NotFound("PART_NOT_FOUND", "The block's body has no such part.", height=height, part=part)
-        return decompress(data, height=height)
-
-    def height_of(self, position: int) -> int:
-        """Give the height of the block that holds a position; see ``Store.height_of``."""
-        columns = tables.blocks.c
-        query = select(columns.height, columns.first_position, columns.position_count)
-        query = query.where(columns.first_position <= position).order_by(columns.first_position.desc()).limit(1)
-        with self._reading() as connection:
-            row = connection.execute(query).one_or_none()
-        if row is None or position >= row.first_position + row.position_count:
-            raise NotFound("POSITION_NOT_FOUND", "The journal has not come to this position yet.", position=position)
-        return int(row.height)
-
-    def last_height(self) -> int:
-        """Give the height of the last block."""
-        with self._reading() as connection:
-            return int(connection.execute(select(func.coalesce(func.max(tables.blocks.c.height), 0))).scalar_one())
-
     def close(self) -> None:
         """Move the log into the database, let go of files and of the lock."""
         if self._mover is not None:
@@ -212,37 +126,22 @@ class SqliteStore:
             os.close(self._lock_file)
             self._lock_file = None
 
-    def _check_format(self) -> None:
-        """Refuse a layout that another version has made, and a file that is none of ours."""
-        try:
-            with self._reading() as connection:
-                found = connection.execute(select(tables.meta.c.format, tables.meta.c.genesis)).one()
-        except IntegrityFailure as error:
-            raise MalformedInput("STORE_FORMAT", "This file is not a ledger's store.") from error
-        if found.format != tables.FORMAT:
-            raise MalformedInput("STORE_FORMAT", "The store has a format this version does not know.")
-
-    def _take_over(self) -> None:
-        """Become the one writer: a raised epoch refuses whoever was it before."""
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        """One transaction of the writer, which no other process can begin meanwhile."""
         if self._writes is None:
             raise InvariantViolation("a reader cannot become the writer")
-        try:
-            with self._writes.begin() as connection:
-                connection.execute(update(tables.meta).values(epoch=tables.meta.c.epoch + 1))
-                self._epoch = connection.execute(select(tables.meta.c.epoch)).scalar_one()
-                columns = tables.blocks.c
-                query = select(columns.height, columns.first_position + columns.position_count)
-                last = connection.execute(query.order_by(columns.height.desc()).limit(1)).one_or_none()
-        except DBAPIError as error:
-            raise _failure(error) from error
-        self._last_height, self._end = (0, 0) if last is None else (int(last[0]), int(last[1]))
+        with self._writes.begin() as connection:
+            yield connection
 
-    def _check_epoch(self, connection: Connection) -> None:
-        """Stop a writer that has been replaced; ``with_for_update`` matters to databases that lock rows."""
-        epoch = connection.execute(select(tables.meta.c.epoch).with_for_update()).scalar_one()
-        if epoch != self._epoch:
-            self._failure = "another writer has taken over"
-            raise Unavailable("LEDGER_LOCKED", "Another writer has taken the ledger over.", retry_after_s=1)
+    def _append_failure(self, error: DBAPIError, *, is_committing: bool) -> Exception:  # noqa: ARG002 - no difference
+        """Give the one answer: after any failure the file may hold anything."""
+        return Unavailable("STORE_FAILED", "The block could not be made durable.", retry_after_s=1)
+
+    def _appended(self, size: int) -> None:
+        """Keep the log from growing."""
+        if self._writes is not None:
+            self._move_log(self._writes, size)
 
     def _move_log(self, writes: Engine, size: int) -> None:
         """Start moving the log when enough has come together; finish a move that has ended."""
@@ -349,39 +248,3 @@ def _make_tables(path: Path, genesis: bytes, ledger: str) -> None:
         os.fsync(directory)
     finally:
         os.close(directory)
-
-
-def _insert(connection: Connection, block: Block, parts: list[bytes]) -> None:
-    """Write one block's rows."""
-    header = block.header
-    row = {
-        "height": header.height,
-        "first_position": header.first_position,
-        "position_count": header.position_count,
-        "timestamp_ns": header.timestamp_ns,
-        "hash": block.hash,
-        "header": block.encoded.header,
-        "signature": block.encoded.signature,
-    }
-    connection.execute(insert(tables.blocks), row)
-    rows = [{"height": header.height, "part": number, "bytes": part} for number, part in enumerate(parts)]
-    connection.execute(insert(tables.bodies), rows)
-
-
-def _block_row(connection: Connection, height: int) -> RowMapping:
-    """Read a block's row and hold its columns against its header."""
-    row = connection.execute(select(tables.blocks).where(tables.blocks.c.height == height)).mappings().one_or_none()
-    if row is None:
-        raise NotFound("BLOCK_NOT_FOUND", "There is no block at this height.", height=height)
-    try:
-        header = decode_header(bytes(row["header"]))
-    except MalformedInput as error:
-        raise IntegrityFailure("STORE_CORRUPT", "A stored header cannot be read.", block=height) from error
-    stored = (row["height"], row["first_position"], row["position_count"], row["timestamp_ns"], row["hash"])
-    if stored != _columns(header, bytes(row["header"])):
-        raise IntegrityFailure("STORE_CORRUPT", "A stored header contradicts its row.", block=height)
-    return row
-
-
-def _columns(header: Header, data: bytes) -> tuple[int, int, int, int, bytes]:
-    return header.height, header.first_position, header.position_count, header.timestamp_ns, block_hash(data)

@@ -1,0 +1,216 @@
+"""What the stores on a database do alike: the rows of a block, one writer, nothing after a failed commit.
+
+A subclass brings the database: how a transaction of the writer begins, how one for reading does, and what its failures
+mean. Statements, checks and the order in which things happen are here, so that they cannot differ.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+
+from sqlalchemy import Connection, RowMapping, func, insert, select, update
+from sqlalchemy.exc import DBAPIError
+
+from ledger.errors import IntegrityFailure, InvariantViolation, MalformedInput, NotFound, Unavailable
+from ledger.journal import Block, EncodedBlock, Header, block_hash, decode_header
+from ledger.runtime import Runtime
+from ledger.store import tables
+from ledger.store.base import compress, decompress
+
+__all__ = ["SqlStore"]
+
+HEIGHT_MAX = POSITION_MAX = 2**63 - 1
+PART_MAX = 2**31 - 1
+"""The largest numbers that the columns hold; what is asked for beyond them is not there."""
+
+
+class SqlStore(ABC):
+    """One ledger's journal in a database; see ``Store`` for what each method promises."""
+
+    def __init__(self, *, runtime: Runtime) -> None:
+        """Stand without a writer: ``append`` is refused until ``_take_over`` has been called."""
+        self._runtime = runtime
+        self._failure: str | None = "it was opened for reading"
+        self._epoch = 0
+        self._last_height = 0
+        self._end = 0
+
+    # --- what a database brings ---------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def _writing(self) -> AbstractContextManager[Connection]:
+        """Begin a transaction of the writer; leaving commits it, an exception rolls it back."""
+
+    @abstractmethod
+    def _reading(self) -> AbstractContextManager[Connection]:
+        """Begin one short transaction for reading, with the database's failures translated."""
+
+    @abstractmethod
+    def _append_failure(self, error: DBAPIError, *, is_committing: bool) -> Exception:
+        """Say what a failed append means; ``is_committing`` when everything but the commit was done."""
+
+    @abstractmethod
+    def _appended(self, size: int) -> None:
+        """Look after the database's own log: ``size`` bytes of a body were committed."""
+
+    def _check_writer(self, connection: Connection) -> None:
+        """Stop a writer that has been replaced; ``with_for_update`` matters to databases that lock rows."""
+        self._check_epoch(connection.execute(select(tables.meta.c.epoch).with_for_update()).scalar_one_or_none())
+
+    # --- writing ------------------------------------------------------------------------------------------------------
+
+    def append(self, block: Block) -> None:
+        """Make the next block durable; see ``Store.append``."""
+        if self._failure is not None:
+            raise Unavailable("STORE_FAILED", f"The store takes no blocks: {self._failure}.", retry_after_s=1)
+        header = block.header
+        if header.height != self._last_height + 1 or header.first_position != self._end:
+            raise InvariantViolation(f"I5: block {header.height} does not follow block {self._last_height}")
+        parts = compress(block.encoded.body)
+        # Whatever happens from here to the end of the commit, a second attempt proves nothing: after a failed sync the
+        # database may hold anything. Only opening the store again tells.
+        self._failure = "a commit did not come to its end"
+        is_committing = False
+        try:
+            with self._writing() as connection:
+                self._check_writer(connection)
+                _insert(connection, block, parts)
+                self._runtime.crossing("store.before_commit")
+                is_committing = True
+        except DBAPIError as error:
+            self._failure = f"a commit failed: {error.orig}"
+            raise self._append_failure(error, is_committing=is_committing) from error
+        self._runtime.crossing("store.after_commit")
+        self._failure = None
+        self._last_height = header.height
+        self._end += header.position_count
+        self._appended(sum(map(len, parts)))
+
+    def _take_over(self) -> None:
+        """Become the one writer: a raised epoch refuses whoever was it before."""
+        with self._writing() as connection:
+            connection.execute(update(tables.meta).values(epoch=tables.meta.c.epoch + 1))
+            self._epoch = connection.execute(select(tables.meta.c.epoch)).scalar_one()
+            columns = tables.blocks.c
+            query = select(columns.height, columns.first_position + columns.position_count)
+            last = connection.execute(query.order_by(columns.height.desc()).limit(1)).one_or_none()
+        self._last_height, self._end = (0, 0) if last is None else (int(last[0]), int(last[1]))
+        self._failure = None
+
+    def _check_epoch(self, epoch: int | None) -> None:
+        """Hold the epoch read in this transaction against our own."""
+        if epoch != self._epoch:
+            self._failure = "another writer has taken over"
+            raise Unavailable("LEDGER_LOCKED", "Another writer has taken the ledger over.", retry_after_s=1)
+
+    def _check_format(self) -> None:
+        """Refuse a layout that another version has made, and what is no store at all."""
+        try:
+            with self._reading() as connection:
+                formats = connection.execute(select(tables.meta.c.format)).scalars().all()
+        except IntegrityFailure as error:
+            raise MalformedInput("STORE_FORMAT", "This is not a ledger's store.") from error
+        if list(formats) != [tables.FORMAT]:
+            raise MalformedInput("STORE_FORMAT", "The store has a format this version does not know.")
+
+    # --- reading ------------------------------------------------------------------------------------------------------
+
+    def genesis(self) -> bytes:
+        """Give the genesis document's canonical bytes."""
+        with self._reading() as connection:
+            return bytes(connection.execute(select(tables.meta.c.genesis)).scalar_one())
+
+    def blocks(self, from_height: int = 1) -> Iterator[EncodedBlock]:
+        """Give the blocks from a height on, each in a short transaction, so that nothing waits for a reader."""
+        height = from_height
+        while height <= (last_height := self.last_height()):
+            while height <= last_height:
+                try:
+                    yield self.block(height)
+                except NotFound as error:
+                    raise IntegrityFailure("BLOCK_MISSING", "The store lacks a block.", block=height) from error
+                height += 1
+
+    def block(self, height: int) -> EncodedBlock:
+        """Give one block; see ``Store.block``."""
+        with self._reading() as connection:
+            row = _block_row(connection, height)
+            query = select(tables.bodies.c.part, tables.bodies.c.bytes).where(tables.bodies.c.height == height)
+            parts = connection.execute(query.order_by(tables.bodies.c.part)).all()
+        if [number for number, _ in parts] != list(range(len(parts))):
+            raise IntegrityFailure("STORE_CORRUPT", "The store lacks a part of a body.", block=height)
+        body = b"".join(decompress(part, height=height) for _, part in parts)
+        return EncodedBlock(bytes(row["header"]), bytes(row["signature"]), body)
+
+    def header(self, height: int) -> bytes:
+        """Give one block's header; see ``Store.header``."""
+        with self._reading() as connection:
+            return bytes(_block_row(connection, height)["header"])
+
+    def body_part(self, height: int, part: int) -> bytes:
+        """Give part ``part`` of a body; see ``Store.body_part``."""
+        query = select(tables.bodies.c.bytes).where(tables.bodies.c.height == height, tables.bodies.c.part == part)
+        data = None
+        if 1 <= height <= HEIGHT_MAX and 0 <= part <= PART_MAX:
+            with self._reading() as connection:
+                data = connection.execute(query).scalar_one_or_none()
+        if data is None:
+            raise NotFound("PART_NOT_FOUND", "The block's body has no such part.", height=height, part=part)
+        return decompress(data, height=height)
+
+    def height_of(self, position: int) -> int:
+        """Give the height of the block that holds a position; see ``Store.height_of``."""
+        columns = tables.blocks.c
+        query = select(columns.height, columns.first_position, columns.position_count)
+        query = query.where(columns.first_position <= position).order_by(columns.first_position.desc()).limit(1)
+        row = None
+        if 0 <= position <= POSITION_MAX:
+            with self._reading() as connection:
+                row = connection.execute(query).one_or_none()
+        if row is None or position >= row.first_position + row.position_count:
+            raise NotFound("POSITION_NOT_FOUND", "The journal has not come to this position yet.", position=position)
+        return int(row.height)
+
+    def last_height(self) -> int:
+        """Give the height of the last block."""
+        with self._reading() as connection:
+            return int(connection.execute(select(func.coalesce(func.max(tables.blocks.c.height), 0))).scalar_one())
+
+
+def _insert(connection: Connection, block: Block, parts: list[bytes]) -> None:
+    """Write one block's rows."""
+    header = block.header
+    row = {
+        "height": header.height,
+        "first_position": header.first_position,
+        "position_count": header.position_count,
+        "timestamp_ns": header.timestamp_ns,
+        "hash": block.hash,
+        "header": block.encoded.header,
+        "signature": block.encoded.signature,
+    }
+    connection.execute(insert(tables.blocks), row)
+    rows = [{"height": header.height, "part": number, "bytes": part} for number, part in enumerate(parts)]
+    connection.execute(insert(tables.bodies), rows)
+
+
+def _block_row(connection: Connection, height: int) -> RowMapping:
+    """Read a block's row and hold its columns against its header."""
+    query = select(tables.blocks).where(tables.blocks.c.height == height)
+    row = connection.execute(query).mappings().one_or_none() if 1 <= height <= HEIGHT_MAX else None
+    if row is None:
+        raise NotFound("BLOCK_NOT_FOUND", "There is no block at this height.", height=height)
+    try:
+        header = decode_header(bytes(row["header"]))
+    except MalformedInput as error:
+        raise IntegrityFailure("STORE_CORRUPT", "A stored header cannot be read.", block=height) from error
+    stored = (row["height"], row["first_position"], row["position_count"], row["timestamp_ns"], row["hash"])
+    if stored != _columns(header, bytes(row["header"])):
+        raise IntegrityFailure("STORE_CORRUPT", "A stored header contradicts its row.", block=height)
+    return row
+
+
+def _columns(header: Header, data: bytes) -> tuple[int, int, int, int, bytes]:
+    return header.height, header.first_position, header.position_count, header.timestamp_ns, block_hash(data)
