@@ -78,6 +78,7 @@ def run(arguments: Sequence[str]) -> int:
 
     from gateway.cli.exits import ExitCode, exit_code_of
     from gateway.cli.terminal import Terminal
+    from gateway.client.errors import ClientError
     from ledger.errors import IntegrityFailure, LedgerError
 
     try:
@@ -88,7 +89,7 @@ def run(arguments: Sequence[str]) -> int:
     except (click.Abort, KeyboardInterrupt):
         Terminal().fail("interrupted")
         return ExitCode.INTERRUPTED
-    except (LedgerError, IntegrityFailure, httpx.TransportError) as error:
+    except (LedgerError, IntegrityFailure, ClientError, httpx.TransportError) as error:
         Terminal().fail(str(error))
         return exit_code_of(error)
     return int(outcome or ExitCode.OK)

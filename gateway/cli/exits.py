@@ -6,7 +6,8 @@ import enum
 
 import httpx
 
-from ledger.errors import IntegrityFailure, LedgerError, Unavailable
+from gateway.client.errors import ProblemError, ServerUnreachable
+from ledger.errors import IntegrityFailure, Unavailable
 
 __all__ = ["ExitCode", "exit_code_of"]
 
@@ -32,8 +33,10 @@ class ExitCode(enum.IntEnum):
     """Ended by Ctrl-C or SIGTERM."""
 
 
-def exit_code_of(error: LedgerError | IntegrityFailure | httpx.TransportError) -> ExitCode:
+def exit_code_of(error: Exception) -> ExitCode:
     """Say with which code an expected failure, or contradicting data, ends the command."""
-    if isinstance(error, Unavailable | httpx.TransportError):
+    if isinstance(error, Unavailable | httpx.TransportError | ServerUnreachable):
         return ExitCode.UNAVAILABLE
-    return ExitCode.REFUSED if isinstance(error, LedgerError) else ExitCode.INTEGRITY
+    if isinstance(error, ProblemError):
+        return ExitCode.UNAVAILABLE if error.status == httpx.codes.SERVICE_UNAVAILABLE else ExitCode.REFUSED
+    return ExitCode.INTEGRITY if isinstance(error, IntegrityFailure) else ExitCode.REFUSED

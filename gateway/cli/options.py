@@ -10,7 +10,15 @@ import click
 
 from gateway.config import Ports
 
-__all__ = ["DEFAULT_FOLDER", "LEDGER", "folder_option", "json_option", "ledger_argument", "ports_option"]
+__all__ = [
+    "DEFAULT_FOLDER",
+    "LEDGER",
+    "folder_option",
+    "hand_over",
+    "json_option",
+    "ledger_argument",
+    "ports_option",
+]
 
 DEFAULT_FOLDER = "demo"
 """Where a network lies unless ``--dir`` or the variable ``HUGANG_DIR`` says otherwise."""
@@ -19,7 +27,7 @@ LEDGER = click.Choice(["sh", "hk"], case_sensitive=False)
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-class _PortsType(click.ParamType):
+class _PortsType(click.ParamType):  # type: ignore[type-arg] # generic only from click 8.2 on
     """Three port numbers: ``8701,8702,8700``."""
 
     name = "SH,HK,OPERATOR"
@@ -63,3 +71,10 @@ def json_option(command: Command) -> Command:
 def ledger_argument(command: Command) -> Command:
     """Add the ledger: ``sh`` or ``hk``."""
     return click.argument("ledger", type=LEDGER)(command)
+
+
+def hand_over(result: object) -> None:
+    """Give a command's result to a program that runs the command in its own process, as the demonstration does."""
+    recorder = click.get_current_context().find_root().obj
+    if isinstance(recorder, list):
+        recorder.append(result)

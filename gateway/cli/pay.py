@@ -1,0 +1,97 @@
+"""``hugang pay``: one signed payment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from gateway.cli.options import folder_option, hand_over, json_option
+
+if TYPE_CHECKING:
+    from gateway.cli.exits import ExitCode
+    from gateway.names import Name, Names
+
+__all__ = ["command"]
+
+
+@click.command("pay")
+@click.argument("debtor")
+@click.argument("creditor")
+@click.argument("amount")
+@click.option("--quote", help="Quote that converts; by default the demonstration's quote for the two currencies.")
+@click.option("--refund-of", metavar="UETR", help="The payment that this one gives back, in part or whole.")
+@click.option("--purpose", help="ISO 20022 purpose code, four characters.")
+@click.option("--reference", help="Text for the payee, up to 140 characters.")
+@click.option("--uetr", help="The payment's name, a UUIDv4; a new one by default.")
+@click.option("--key", "idempotency_key", help="Idempotency key: sent again, it gets the first result again.")
+@folder_option
+@json_option
+def command(
+    debtor: str,
+    creditor: str,
+    amount: str,
+    folder: Path,
+    *,
+    quote: str | None,
+    refund_of: str | None,
+    purpose: str | None,
+    reference: str | None,
+    uetr: str | None,
+    idempotency_key: str | None,
+    as_json: bool,
+) -> ExitCode:
+    """Pay AMOUNT from the account called DEBTOR to CREDITOR, a name or an address.
+
+    Names are those of the folder's names.json; the debtor's key lies in the folder too. AMOUNT is in the debtor's
+    currency, as 88 or 88.50. A payment across the border is ACCEPTED here and SETTLED when its window is.
+    """
+    from gateway.cli.connect import as_party
+    from gateway.cli.exits import ExitCode
+    from gateway.cli.terminal import Terminal
+    from gateway.client import ProblemError
+    from gateway.names import load_names, minor_units
+
+    names = load_names(folder)
+    payer = names.find(debtor)
+    optional = {"refund_of": refund_of, "purpose": purpose, "reference": reference}
+    optional.update(_conversion(names, payer, names.address(creditor), quote))
+    with as_party(folder, payer.ledger, payer.party) as client:
+        body = client.payment_body(
+            debtor=payer.address, creditor=names.address(creditor), asset=payer.asset, amount=minor_units(amount),
+            uetr=uetr, **optional,
+        )  # fmt: skip
+        try:
+            response = client.post("/v1/payments", body, idempotency_key=idempotency_key)
+        except ProblemError as error:
+            if "state" not in error.fields:
+                raise
+            result = {**error.fields, "code": error.code, "iso_reason": error.iso_reason, "replayed": False}
+        else:
+            replayed = response.headers.get("idempotent-replayed") == "true"
+            result = {**response.json()["data"], "replayed": replayed}
+    hand_over(result)
+    _show(Terminal(), result, as_json=as_json)
+    return ExitCode.REFUSED if result["state"] == "REFUSED" else ExitCode.OK
+
+
+def _conversion(names: Names, payer: Name, creditor: str, quote: str | None) -> dict[str, str]:
+    """Say which asset the payee receives and by which quote, when it is another than the payer pays."""
+    received = names.asset(creditor)
+    if received is None or received == payer.asset:
+        return {} if quote is None else {"quote": quote}
+    chosen = quote or names.quotes.get(f"{payer.asset}/{received}")
+    return {"creditor_asset": received, **({} if chosen is None else {"quote": chosen})}
+
+
+def _show(terminal: Any, result: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        terminal.json(result)
+        return
+    again = " (again: the first result)" if result["replayed"] else ""
+    if result["state"] == "REFUSED":
+        terminal.say(f"REFUSED {result['code']} ({result['iso_reason']})  payment {result['uetr']}", style="yellow")
+        return
+    window = f"  window {result['window']}" if "window" in result else ""
+    terminal.say(f"{result['state']}  payment {result['uetr']}  position {result['position']}{window}{again}")
