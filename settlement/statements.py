@@ -12,6 +12,7 @@ which binds network, speaker, kind, subject and body.
 
 from __future__ import annotations
 
+import enum
 import hashlib
 import itertools
 from typing import Annotated, TypeVar
@@ -44,12 +45,13 @@ __all__ = [
     "ProposalBody",
     "StatementKind",
     "VoteBody",
+    "VoteReason",
+    "body_of",
     "decode",
     "digest_of",
     "encode",
     "kind_of",
     "last_voter",
-    "read",
     "rows_root",
     "sign",
     "statement_key",
@@ -159,14 +161,29 @@ class ProposalBody(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_
     nets: Annotated[tuple[NetPosition, ...], msgspec.Meta(max_length=NETS_MAX)]
 
 
+class VoteReason(enum.IntEnum):
+    """Why a node votes no. Never reused."""
+
+    YES = 0
+    FUNDS_SHORT = 1
+    """A net sender's settlement account or funds do not cover its net position (I4)."""
+    BORDER_SHORT = 2
+    """The omnibus account or its mirror does not cover what would leave (I4)."""
+    OVERFLOW = 3
+    """A counter would reach 2^63 (I3)."""
+    ACCOUNT_CLOSED = 4
+    PEER = 5
+    """The first voter said no."""
+
+
 class VoteBody(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
-    """A node: yes, and nothing can make it fail any more; or no, and why (``conduct.VoteReason``)."""
+    """A node: yes, and nothing can make it fail any more; or no, and why (``VoteReason``)."""
 
     window: WindowNumber
     attempt: Attempt
     proposal_digest: Digest
     yes: bool
-    reason: Annotated[int, msgspec.Meta(ge=0, lt=2**16)]
+    reason: Annotated[int, msgspec.Meta(ge=0, le=max(VoteReason))]
 
 
 class Completeness(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
@@ -240,16 +257,9 @@ def decode(envelope: Envelope, data: bytes) -> Body:
     return body
 
 
-def read(message: Message, body_type: type[T]) -> T:
-    """Read a statement that was journaled, so that its body is known to be good.
-
-    Raises:
-        MalformedInput: it is none of that kind.
-    """
-    body = decode(messages.parse(message), message.body)
-    if not isinstance(body, body_type):
-        raise MalformedInput("STATEMENT_UNKNOWN", "The statement is of another kind.")
-    return body
+def body_of(message: Message, body_type: type[T]) -> T:
+    """Read the body of a statement that ``decode`` has let pass before, without checking it again."""
+    return msgspec.msgpack.decode(message.body, type=body_type)
 
 
 def kind_of(body: Body) -> StatementKind:
@@ -328,6 +338,11 @@ def _check_list(body: ListBody) -> None:
     rows = packing.rows_of(body)
     providers = packing.column(body.providers, np.uint32, body.count)
     _check_rows(rows)
+    is_exchange = rows["asset"] != rows["creditor_asset"]
+    if np.any(~is_exchange & ((providers != 0) | (rows["creditor_amount"] != rows["amount"]))):
+        raise _refuse("A payment without FX has no provider and keeps its amount.")
+    if np.any(is_exchange & ((providers != 0) != (rows["creditor_amount"] != 0))):
+        raise _refuse("What a payment with FX comes to is known where its provider is.")
     _check_table(body.participants, np.concatenate((rows["debtor_participant"], providers)))
     _check_table(body.assets, np.concatenate((rows["asset"], rows["creditor_asset"])))
     if rows_root(rows) != body.root:
