@@ -10,12 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ledger.errors import InvariantViolation, MalformedInput
+from ledger.errors import InvariantViolation
 from ledger.genesis import Genesis
 from ledger.machine import Admitted, Context, Machine
 from ledger.messages import Envelope, Kind
 from ledger.transfers import Transfers
-from settlement import bodies, fx, opening, payments
+from settlement import bodies, fx, opening, payments, windows
 from settlement.book import Book
 
 __all__ = ["HANDLERS", "Handler", "Settlement"]
@@ -62,7 +62,7 @@ class Settlement:
             MalformedInput: not of the topic's form, or no such topic.
         """
         if envelope.kind is Kind.STATEMENT:
-            raise MalformedInput("TOPIC_UNKNOWN", "No message of this kind is taken.", topic=envelope.topic)
+            return windows.decode(envelope, body)
         return bodies.decode(envelope.topic, body, self.book.genesis)
 
     def authorise(self, admitted: Admitted, machine: Machine, timestamp_ns: int) -> None:
@@ -71,10 +71,16 @@ class Settlement:
         Raises:
             LedgerError: it may not.
         """
+        if admitted.envelope.kind is Kind.STATEMENT:
+            windows.authorise(self.book, admitted, machine, timestamp_ns)
+            return
         HANDLERS[admitted.envelope.topic].authorise(self.book, admitted, machine, timestamp_ns)
 
     def execute(self, admitted: Admitted, context: Context) -> None:
         """Carry an authorised message out."""
+        if admitted.envelope.kind is Kind.STATEMENT:
+            windows.execute(self.book, admitted, context)
+            return
         HANDLERS[admitted.envelope.topic].execute(self.book, admitted, context)
 
     def expired(self, machine: Machine, records: Transfers) -> None:
