@@ -43,7 +43,7 @@ MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "/problems/"
 PAGE = Path("docs", "errors.md")
 
-_BY_CODE = {entry.code: entry for entry in (*ROWS, *REFUSALS.values())}
+_BY_CODE = {entry.code: entry for entry in (*REFUSALS.values(), *ROWS.values())}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ def row_of(error: LedgerError) -> Row:
     for kind in type(error).__mro__:
         general = BY_CLASS.get(kind)
         if general is not None:
-            return Row(error.code, general.status, general.iso, general.sentence, general.cause, general.cure)
+            return msgspec.structs.replace(general, code=error.code)
     raise InvariantViolation("every class of expected errors has a row")
 
 
@@ -120,7 +120,7 @@ def errors_page() -> str:
     head = (
         "# Errors\n\n"
         "Every problem that a node or the settlement operator answers with. This page is generated from "
-        "`gateway/problem_table.py`;\n`python -m gateway.problems` writes it anew.\n\n"
+        "`gateway/problems.json`;\n`python -m gateway.problems` writes it anew.\n\n"
         "A problem is `application/problem+json` (RFC 9457) with a stable `code`, a `request_id`, and an `iso_reason` "
         "where an ISO 20022\nstatus report would carry one. Decide by `code`. A code that is not listed here is "
         "answered by its kind, in the last table.\n"
@@ -130,7 +130,7 @@ def errors_page() -> str:
         for kind, entry in BY_CLASS.items()
     )
     return (
-        f"{head}\n## Requests\n\nNothing was journaled, unless the row says so.\n\n{_table(ROWS)}"
+        f"{head}\n## Requests\n\nNothing was journaled, unless the row says so.\n\n{_table(tuple(ROWS.values()))}"
         "\n## Refused payments\n\nThe message was journaled, the payment was refused, and no money moved. The answer "
         "is a 422 that carries the payment's\n`uetr`; reading the payment gives the same reason again.\n\n"
         f"{_table(tuple(REFUSALS.values()))}"

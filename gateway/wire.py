@@ -7,12 +7,27 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass
 from typing import Any
 
 from gateway.problems import MEDIA_TYPE, Problem
 from ledger.errors import MalformedInput
 
-__all__ = ["JSON", "Message", "Receive", "Scope", "Send", "header", "read_body", "send_problem", "send_whole"]
+__all__ = [
+    "JSON",
+    "Exchange",
+    "Handler",
+    "Message",
+    "Receive",
+    "Reply",
+    "Scope",
+    "Send",
+    "header",
+    "header_size",
+    "problem_reply",
+    "read_body",
+    "send_reply",
+]
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -20,7 +35,31 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 JSON = b"application/json"
+PROBLEM_JSON = MEDIA_TYPE.encode("ascii")
 _TRUNCATED = ("BODY_TRUNCATED", "The body is shorter than announced.")
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """One request on its way: its scope, where its body comes from, and what the log calls it."""
+
+    scope: Scope
+    receive: Receive
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One whole answer."""
+
+    status: int
+    body: bytes
+    media_type: bytes = JSON
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+Handler = Callable[[Exchange], Awaitable[Reply]]
+"""Answers one exchange; expected failures are raised."""
 
 
 def header(scope: Scope, name: bytes) -> bytes | None:
@@ -58,23 +97,32 @@ async def read_body(scope: Scope, receive: Receive, *, size_max: int, time_s_max
     return body
 
 
-async def send_whole(send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
-    """Send one answer whose body is complete."""
+async def send_reply(send: Send, reply: Reply, request_id: str) -> None:
+    """Send an answer, with the request's id beside it."""
     await send(
         {
             "type": "http.response.start",
-            "status": status,
-            "headers": [(b"content-length", str(len(body)).encode("ascii")), *headers],
+            "status": reply.status,
+            "headers": [
+                (b"content-type", reply.media_type),
+                (b"content-length", str(len(reply.body)).encode("ascii")),
+                (b"x-request-id", request_id.encode("ascii")),
+                *reply.headers,
+            ],
         }
     )
-    await send({"type": "http.response.body", "body": body})
+    await send({"type": "http.response.body", "body": reply.body})
 
 
-async def send_problem(send: Send, problem: Problem, request_id: str) -> None:
-    """Send a problem."""
-    headers = [(name.encode("ascii"), value.encode("latin-1")) for name, value in problem.headers.items()]
-    headers += [(b"content-type", MEDIA_TYPE.encode("ascii")), (b"x-request-id", request_id.encode("ascii"))]
-    await send_whole(send, problem.status, headers, problem.encode())
+def problem_reply(problem: Problem) -> Reply:
+    """Make an answer of a problem."""
+    headers = tuple((name.encode("ascii"), value.encode("latin-1")) for name, value in problem.headers.items())
+    return Reply(problem.status, problem.encode(), PROBLEM_JSON, headers)
+
+
+def header_size(scope: Scope) -> int:
+    """Give the bytes of all header names and values."""
+    return sum([len(name) + len(value) for name, value in scope["headers"]])
 
 
 def _announced(scope: Scope) -> int | None:

@@ -1,0 +1,200 @@
+"""What a journaled message is answered with, made from its records alone: a retry is answered the same (I8)."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gateway.node import Node
+from gateway.problems import Problem, refusal_of
+from ledger.accounts import address
+from ledger.machine import Admitted, Answer
+from ledger.transfers import Result, Transfers, id_of
+from settlement import plans
+from settlement.bodies import (
+    AccountsBody,
+    CancellationBody,
+    IssuancesBody,
+    KeyBody,
+    Offer,
+    ParticipantBody,
+    PartiesBody,
+    PaymentItems,
+    RevocationBody,
+)
+from settlement.book import window_of
+
+__all__ = ["ISO_STATUS", "Journaled", "item_outcomes", "journaled", "reply_to", "uuid_text"]
+
+ISO_STATUS = {
+    "ACCEPTED": "ACSP",
+    "SETTLED": "ACCC",
+    "REFUSED": "RJCT",
+    "REJECTED": "RJCT",
+    "CANCELLED": "CANC",
+}
+"""ExternalPaymentTransactionStatus1Code by a payment's state."""
+
+
+@dataclass(frozen=True, slots=True)
+class Journaled:
+    """A message that is journaled: where, in which block, and the records it derived."""
+
+    answer: Answer
+    block_hash: bytes
+    records: Transfers
+
+    def receipt(self) -> dict[str, Any]:
+        """Say where it stands."""
+        return {
+            "position": self.answer.position,
+            "record_count": self.answer.count,
+            "block_height": self.answer.height,
+            "block_hash": self.block_hash.hex(),
+        }
+
+
+def uuid_text(number: int) -> str:
+    """Write a 128-bit id as people do."""
+    return str(uuid.UUID(int=number))
+
+
+async def journaled(node: Node, answer: Answer) -> Journaled:
+    """Find a message's block and records: in memory if it is recent, else on the disk."""
+    recalled = node.store.recall(answer)
+    if recalled is None:
+        recalled = await node.runtime.offload(_read, node, answer)
+    return Journaled(answer, *recalled)
+
+
+def reply_to(node: Node, admitted: Admitted, found: Journaled, request_id: str) -> tuple[int, dict[str, Any]] | Problem:
+    """Make the answer to a message: a status and the content of ``data``, or the problem of its refusal."""
+    return _REPLIES[admitted.envelope.topic](node, admitted, found, request_id)
+
+
+def item_outcomes(records: Transfers, count: int) -> list[Result]:
+    """Give the outcome of each of a message's ``count`` items from the records it derived."""
+    items, results = records["item"], records["result"]
+    outcomes = [Result.OK] * count
+    for item in np.unique(items[results != 0]).tolist():
+        mine = items == item
+        outcomes[item] = _outcome(records[mine])
+    return outcomes
+
+
+def _outcome(records: Transfers) -> Result:
+    """Give the outcome of one item from its own records."""
+    results = records["result"]
+    if not results.any():
+        return Result.OK
+    return Result(int(results[0])) if len(records) == 1 else plans.reason_of(records["leg"], results)
+
+
+def _read(node: Node, answer: Answer) -> tuple[bytes, Transfers]:
+    return hashlib.sha256(node.store.header(answer.height)).digest(), node.reader.answer_records(answer)
+
+
+# --- by topic ---------------------------------------------------------------------------------------------------------
+
+
+def _payment(_: Node, admitted: Admitted, found: Journaled, request_id: str) -> tuple[int, dict[str, Any]] | Problem:
+    items: PaymentItems = admitted.content
+    uetr = uuid_text(id_of(items.rows["uetr_hi"][0], items.rows["uetr_lo"][0]))
+    outcome = _outcome(found.records)
+    if outcome is not Result.OK:
+        return refusal_of(outcome, request_id, uetr=uetr, state="REFUSED", iso_status="RJCT", **found.receipt())
+    group = int(found.records["group"][0])
+    state = "ACCEPTED" if group else "SETTLED"
+    data = {"uetr": uetr, "state": state, "iso_status": ISO_STATUS[state], **found.receipt()}
+    if group:
+        data["window"] = window_of(group)[0]
+    return 201, data
+
+
+def _batch(_: Node, admitted: Admitted, found: Journaled, __: str) -> tuple[int, dict[str, Any]]:
+    items: PaymentItems = admitted.content
+    count = len(items.rows)
+    refused = len(np.unique(found.records["item"][found.records["result"] != 0]))
+    data = {"item_count": count, "accepted_count": count - refused, "refused_count": refused, **found.receipt()}
+    return 202, data
+
+
+def _parties(_: Node, admitted: Admitted, found: Journaled, __: str) -> tuple[int, dict[str, Any]]:
+    body: PartiesBody = admitted.content
+    return 201, {"parties": [party.code for party in body.parties], **found.receipt()}
+
+
+def _key(_: Node, admitted: Admitted, found: Journaled, __: str) -> tuple[int, dict[str, Any]]:
+    body: KeyBody = admitted.content
+    key_id = hashlib.sha256(bytes.fromhex(body.public_key)).hexdigest()
+    return 201, {"party": body.party, "key_id": key_id, **found.receipt()}
+
+
+def _revocation(_: Node, admitted: Admitted, found: Journaled, __: str) -> tuple[int, dict[str, Any]]:
+    body: RevocationBody = admitted.content
+    return 201, {"key_id": body.key_id, **found.receipt()}
+
+
+def _participant(node: Node, admitted: Admitted, found: Journaled, _: str) -> tuple[int, dict[str, Any]]:
+    body: ParticipantBody = admitted.content
+    accounts = [address(node.genesis.ledger, number) for number in node.book.openings[found.answer.position]]
+    return 201, {"assets": list(body.assets), "accounts": accounts, **found.receipt()}
+
+
+def _accounts(node: Node, admitted: Admitted, found: Journaled, _: str) -> tuple[int, dict[str, Any]]:
+    body: AccountsBody = admitted.content
+    opened = node.book.openings[found.answer.position]
+    accounts = [
+        {"address": address(node.genesis.ledger, number), "owner": account.owner, "asset": account.asset}
+        for number, account in zip(opened, body.accounts, strict=True)
+    ]
+    return 201, {"accounts": accounts, **found.receipt()}
+
+
+def _issuances(_: Node, admitted: Admitted, found: Journaled, request_id: str) -> tuple[int, dict[str, Any]] | Problem:
+    """Give a result by item; one issuance alone that was refused is a refusal."""
+    body: IssuancesBody = admitted.content
+    outcomes = item_outcomes(found.records, len(body.issuances))
+    if len(outcomes) == 1 and outcomes[0] is not Result.OK:
+        return refusal_of(outcomes[0], request_id, id=body.issuances[0].id, **found.receipt())
+    results = [
+        {"id": issuance.id, "result": outcome.name} for issuance, outcome in zip(body.issuances, outcomes, strict=True)
+    ]
+    return 201, {"issuances": results, **found.receipt()}
+
+
+def _quote(_: Node, admitted: Admitted, found: Journaled, request_id: str) -> tuple[int, dict[str, Any]] | Problem:
+    offer: Offer = admitted.content
+    outcome = _outcome(found.records)
+    if outcome is not Result.OK:
+        return refusal_of(outcome, request_id, quote=uuid_text(offer.quote), **found.receipt())
+    return 201, {"quote": uuid_text(offer.quote), **found.receipt()}
+
+
+def _cancellation(
+    _: Node, admitted: Admitted, found: Journaled, request_id: str
+) -> tuple[int, dict[str, Any]] | Problem:
+    body: CancellationBody = admitted.content
+    outcome = _outcome(found.records)
+    if outcome is not Result.OK:
+        return refusal_of(outcome, request_id, uetr=body.uetr, **found.receipt())
+    return 201, {"uetr": body.uetr, "state": "CANCELLED", "iso_status": ISO_STATUS["CANCELLED"], **found.receipt()}
+
+
+_REPLIES: dict[str, Callable[[Node, Admitted, Journaled, str], tuple[int, dict[str, Any]] | Problem]] = {
+    "/v1/parties": _parties,
+    "/v1/keys": _key,
+    "/v1/keys/revocations": _revocation,
+    "/v1/participants": _participant,
+    "/v1/accounts": _accounts,
+    "/v1/issuances": _issuances,
+    "/v1/quotes": _quote,
+    "/v1/payments": _payment,
+    "/v1/batches": _batch,
+    "/v1/cancellations": _cancellation,
+}

@@ -1,0 +1,65 @@
+"""The signed writes: read, admit, submit, answer. The hot path of the server, so no framework and no copies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from gateway import admission
+from gateway.examples import OPERATIONS
+from gateway.node import Node
+from gateway.openapi import write_operation
+from gateway.problems import Problem
+from gateway.replies import journaled, reply_to
+from gateway.wire import Exchange, Handler, Reply, problem_reply, read_body
+from settlement.bodies import TOPICS
+
+__all__ = ["LARGE", "described", "handlers"]
+
+LARGE = frozenset({"/v1/parties", "/v1/accounts", "/v1/issuances", "/v1/batches"})
+"""Topics whose body is a list, and may be as large as a batch."""
+_REPLAYED = ((b"idempotent-replayed", b"true"),)
+
+
+def handlers(node: Node) -> Mapping[str, Handler]:
+    """Give the handler of each topic, by path."""
+    post = _Messages(node).post
+    return dict.fromkeys(TOPICS, post)
+
+
+def described() -> dict[str, dict[str, Any]]:
+    """Describe each topic for OpenAPI, by path."""
+    return {path: write_operation(TOPICS[path], OPERATIONS[path]) for path in TOPICS}
+
+
+class _Messages:
+    """Takes signed requests to one node."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._limits = node.config.limits
+
+    async def post(self, exchange: Exchange) -> Reply:
+        """Journal one request and answer with what came of it."""
+        node = self._node
+        node.check_serving()
+        path = exchange.scope["path"]
+        size_max = self._limits.batch_size_max if path in LARGE else self._limits.body_size_max
+        body = await read_body(
+            exchange.scope, exchange.receive, size_max=size_max, time_s_max=self._limits.body_time_s_max
+        )
+        message = admission.message_of(exchange.scope, body, authorities=node.authorities)
+        admitted = await node.admission.admit(message)
+        is_retry = (admitted.party, admitted.envelope.idempotency_key) in node.machine.answers
+        answer = await node.writer.submit(admitted)
+        made = reply_to(node, admitted, await journaled(node, answer), exchange.request_id)
+        headers = _REPLAYED if is_retry else ()
+        if isinstance(made, Problem):
+            reply = problem_reply(made)
+            return Reply(reply.status, reply.body, reply.media_type, (*reply.headers, *headers))
+        status, data = made
+        if status == 202:
+            headers = (*headers, (b"location", f"{path}/{answer.position}".encode("ascii")))
+        return Reply(status, msgspec.json.encode({"data": data}), headers=headers)
