@@ -95,8 +95,7 @@ def group_holds(state: State, group: int) -> Array:
     Raises:
         InvariantViolation: 0 is no group.
     """
-    rows: Array = state.hold_table.array[_slots_of(state, group, None)]
-    return rows[np.argsort(rows["position"], kind="stable")]
+    return state.holds_at(_slots_of(state, group, None))
 
 
 def group_bind(state: State, group: int) -> int:

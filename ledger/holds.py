@@ -126,13 +126,21 @@ def give_back(slot: Number, free: Array, control: Array) -> None:
 
 
 @kernel
+def _copy_element(source: Row, target: Row) -> None:
+    """Copy field by field: assigning whole rows compiles to one move a byte."""
+    target["deadline"] = source["deadline"]
+    target["position"] = source["position"]
+    target["slot"] = source["slot"]
+
+
+@kernel
 def push_deadline(heap: Array, control: Array, hold: Row, slot: Number) -> None:
     """Add a hold's deadline. The parent of element i is (i - 1) // 2 and is never later."""
     i = np.int64(control[DEADLINE_COUNT])
     control[DEADLINE_COUNT] += 1
     deadline = hold["deadline"]
     while i > 0 and heap[(i - 1) // 2]["deadline"] > deadline:
-        heap[i] = heap[(i - 1) // 2]
+        _copy_element(heap[(i - 1) // 2], heap[i])
         i = (i - 1) // 2
     heap[i]["deadline"] = deadline
     heap[i]["position"] = hold["position"]
@@ -160,9 +168,9 @@ def drop_stale(heap: Array, control: Array, holds: Array) -> None:
                 child += 1
             if heap[child]["deadline"] >= deadline:
                 break
-            heap[i] = heap[child]
+            _copy_element(heap[child], heap[i])
             i = child
-        heap[i] = heap[count]
+        _copy_element(heap[count], heap[i])
 
 
 @kernel

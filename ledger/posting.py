@@ -15,6 +15,9 @@ for what it asks.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 from ledger.accounts import AccountFlag
@@ -240,6 +243,16 @@ def _apply_end(command: Row, hold: Row, accounts: Array, entry: Row, position: N
 
 
 @kernel
+def _copy_filled(source: Row, target: Row) -> None:
+    """Copy the fields that the end of a hold fills in."""
+    target["amount"] = source["amount"]
+    target["debit"] = source["debit"]
+    target["credit"] = source["credit"]
+    target["group"] = source["group"]
+    target["member"] = source["member"]
+
+
+@kernel
 def _undo(
     commands: Array,
     first: Number,
@@ -255,8 +268,7 @@ def _undo(
     entries: Array,
     number: Number,
 ) -> None:
-    """Take back the members ``first`` ... ``applied`` - 1 of a chain, the last one first; their ids stay used up, as
-    refused.
+    """Take back the members ``first`` ... ``applied`` - 1 of a chain, the last one first; their ids stay, as refused.
 
     ``number`` is the registry entry of the last of them; ``saved`` and ``ended`` have the commands that ended a hold,
     as they came, and the slots of these holds.
@@ -272,7 +284,7 @@ def _undo(
             ended_count -= 1
             slot = np.int64(ended[ended_count])
             revive_hold(holds[slot], slot, accounts, amount if flags & _POST else 0, entries[hold_entries[slot]])
-            commands[i] = saved[ended_count]
+            _copy_filled(saved[ended_count], command)
         elif flags & _PENDING:
             debit["debits_pending"] -= amount
             credit["credits_pending"] -= amount
@@ -450,7 +462,7 @@ def _post(
         else:
             if kind & _ENDS:
                 if chain_start >= 0:
-                    saved[ended_count] = command
+                    _copy_filled(command, saved[ended_count])
                     ended[ended_count] = slot
                     ended_count += 1
                 _apply_end(command, holds[slot], accounts, entries[related], position)
@@ -510,29 +522,44 @@ def post(state: State, commands: Transfers, *, timestamp_ns: int, first_position
     _check_arguments(commands, timestamp_ns, first_position)
     if not len(commands):
         return
-    survey, run = (_survey, _post) if compiled else (plain(_survey), plain(_post))
-    registry = state.registry
-    fingerprints = np.empty((len(commands), 2), np.uint32)
-    with np.errstate(over="ignore"):  # the hash wraps on purpose; plain numpy integers would warn
-        hold_count, longest = survey(commands, registry.key_0, registry.key_1, fingerprints)
-        state.reserve(id_count=len(commands), hold_count=hold_count)
-        run(
-            commands,
-            fingerprints,
-            np.empty(longest, TRANSFER),
-            np.empty(longest, np.uint32),
-            state.account_rows,
-            state.hold_table.array,
-            state.hold_entries.array,
-            state.free_slots.array,
-            state.deadlines.array,
-            state.control,
-            registry.entries,
-            registry.index,
-            registry.control,
-            timestamp_ns,
-            first_position,
-        )
+    if compiled:
+        _run(state, commands, timestamp_ns, first_position, _survey, _post)
+    else:
+        with np.errstate(over="ignore"):  # the hash wraps on purpose, of which plain numpy integers would warn
+            _run(state, commands, timestamp_ns, first_position, plain(_survey), plain(_post))
+
+
+def _run(
+    state: State,
+    commands: Transfers,
+    timestamp_ns: int,
+    first_position: int,
+    survey: Callable[..., Any],
+    kernel_post: Callable[..., Any],
+) -> None:
+    """Make room, then apply."""
+    registry, scratch = state.registry, state.scratch
+    scratch.reserve(len(commands))
+    hold_count, longest = survey(commands, registry.key_0, registry.key_1, scratch.fingerprints)
+    scratch.reserve_chain(longest)
+    state.reserve(id_count=len(commands), hold_count=hold_count)
+    kernel_post(
+        commands,
+        scratch.fingerprints,
+        scratch.saved,
+        scratch.ended,
+        state.account_rows,
+        state.hold_table.array,
+        state.hold_entries.array,
+        state.free_slots.array,
+        state.deadlines.array,
+        state.control,
+        registry.entries,
+        registry.index,
+        registry.control,
+        timestamp_ns,
+        first_position,
+    )
 
 
 def due(state: State, timestamp_ns: int) -> Transfers:
@@ -542,6 +569,8 @@ def due(state: State, timestamp_ns: int) -> Transfers:
     never due. Costs one comparison when nothing is due, otherwise time in proportion to what is due (and a sort of
     it).
     """
+    if not state.is_due(timestamp_ns):
+        return transfers(0)
     slots = due_slots(state.deadlines.array, state.control, state.hold_table.array, timestamp_ns)
     holds = state.hold_table.array[slots]
     holds = holds[np.lexsort((holds["party"], holds["id_lo"], holds["id_hi"], holds["deadline"]))]

@@ -6,10 +6,10 @@ removed. ``index`` finds entries: open addressing over 8-byte slots, each a 32-b
 is called equal.
 
 The fingerprint is the upper half of SipHash-1-3 under a secret key, so nobody outside can choose ids that crowd
-together, and an id's slot is ``fingerprint * capacity >> 32``: slots are in fingerprint order. That order is what
-lets the index grow without a pause. A larger capacity moves every id to the same or a higher slot, so the index is
-respread in place from its upper end, a few slots for each id that arrives; a frontier fingerprint says which of the
-two capacities places an id at this moment. Both arrays grow by remapping pages instead of copying them.
+together, and an id's slot is ``fingerprint * capacity >> 32``: fingerprints stand in ascending order, with gaps. That
+order is what lets the index grow without a pause. A larger capacity moves every id to the same or a higher slot, so
+the index is respread in place from its upper end, a few slots for each id that arrives; a frontier fingerprint says
+which of the two capacities places an id at this moment. Both arrays grow by remapping pages instead of copying them.
 
 Key, layout and capacities are visible in no result: two registries with the same ids answer alike.
 """
@@ -41,8 +41,7 @@ POSITION_LIMIT = 2**44
 
 
 class IdStatus(enum.IntEnum):
-    """What became of an id. ``HOLD_OPEN`` in an entry stands for a living hold; the hold itself knows whether it is
-    bound."""
+    """What became of an id. In an entry ``HOLD_OPEN`` is any living hold: the hold itself knows whether it is bound."""
 
     POSTED = 1
     REFUSED = 2
@@ -82,6 +81,7 @@ _GROW_AT = (3, 4)
 _FULL_AT = (7, 8)
 _SLOTS_PER_ID = 16
 _SLOTS_PER_CALL = 64
+_STRETCH = 2_048
 _DOUBLE_BELOW = 2**20
 
 _ZERO = np.uint64(0)
@@ -142,18 +142,28 @@ def home_slot(control: Array, fingerprint: Number) -> Number:
 def find(
     entries: Array, index: Array, control: Array, fingerprint: Number, high: Number, low: Number, party: Number
 ) -> Number:
-    """Give the entry number of an id, or -1 - s where s is the free slot that would take it."""
+    """Give the entry number of an id, or -1 - s where s is the slot that would take it."""
     slot = home_slot(control, fingerprint)
+    least = fingerprint << _S32
     while True:
         value = index[slot]
-        if value == _ZERO:
-            return -1 - np.int64(slot)
-        if value >> _S32 == fingerprint:
+        if value - _ONE >= least:  # empty (wraps round), or not below the fingerprint: one branch for both
+            if value >> _S32 != fingerprint or value == _ZERO:
+                return -1 - np.int64(slot)
             number = (value & _WORD) - _ONE
             entry = entries[number]
             if entry["id_lo"] == low and entry["id_hi"] == high and entry["party"] == party:
                 return np.int64(number)
         slot += _ONE
+
+
+@kernel
+def insert(index: Array, slot: Number, value: Number) -> None:
+    """Put a value at a slot (unsigned 64-bit); the larger ones that stand there move up, to the next empty slot."""
+    while index[slot] != _ZERO:
+        index[slot], value = value, index[slot]
+        slot += _ONE
+    index[slot] = value
 
 
 @kernel
@@ -177,7 +187,7 @@ def append(
 ) -> Number:
     """Enter an id that ``find`` did not find, at the slot it gave; gives the entry number."""
     number = control[COUNT]
-    index[slot] = (fingerprint << _S32) | (number + _ONE)
+    insert(index, np.uint64(slot), (fingerprint << _S32) | (number + _ONE))
     entry = entries[number]
     entry["id_hi"] = high
     entry["id_lo"] = low
@@ -190,32 +200,33 @@ def append(
 
 @kernel
 def respread(index: Array, control: Array, slot_count: Number) -> None:
-    """Move at least ``slot_count`` slots' worth of fingerprints, from the upper end down, to where the new capacity
-    places them.
+    """Move the fingerprints of at least ``slot_count`` slots, from the upper end down, to their new places.
 
-    Only whole runs between two empty slots move: nothing above an empty slot has its home below it.
+    They move in stretches that begin above an empty slot, for nothing above an empty slot has its home below it. The
+    new places of a stretch lie below those of the stretches before; only its last run may push into theirs.
     """
     edge: Number = np.int64(control[EDGE])
-    stop = edge - slot_count
     while index[edge] != _ZERO:
-        edge += 1  # ids that arrived since have filled the empty slot
-    held = np.empty(64, np.uint64)
-    while edge > 0 and edge > stop:
-        first = edge - 1
-        while first >= 0 and index[first] != _ZERO:
+        edge += 1  # ids that came since have filled the empty slot below the last stretch
+    stop = max(edge - slot_count, 0)
+    stretch = np.empty(2 * _STRETCH, np.uint64)
+    while edge > stop:
+        first = max(edge - _STRETCH, 0)
+        while first > 0 and index[first - 1] != _ZERO:
             first -= 1
-        count = edge - 1 - first
-        if count > held.size:
-            held = np.empty(2 * count, np.uint64)
+        if edge - first > stretch.size:
+            stretch = np.empty(edge - first, np.uint64)
+        count = 0
+        for i in range(first, edge):
+            stretch[count] = index[i]
+            count += index[i] != _ZERO
+            index[i] = _ZERO
+        slot = _ZERO
         for i in range(count):
-            held[i] = index[first + 1 + i]
-            index[first + 1 + i] = _ZERO
-        for i in range(count):
-            slot = ((held[i] >> _S32) * control[CAPACITY]) >> _S32
-            while index[slot] != _ZERO:
-                slot += _ONE
-            index[slot] = held[i]
-        edge = max(first, 0)
+            slot = max(((stretch[i] >> _S32) * control[CAPACITY]) >> _S32, slot)
+            insert(index, slot, stretch[i])
+            slot += _ONE
+        edge = max(first - 1, 0)
     control[EDGE] = np.uint64(edge)
     if edge == 0:
         control[FRONTIER] = _ZERO
@@ -231,7 +242,8 @@ class Growable:
     Nobody keeps ``array`` across a call of ``grow``.
     """
 
-    _MAPPED_FROM_BYTES = 2**20
+    # A large page. Mappings of whole large pages begin at one, and can be moved without being split up.
+    _PAGE_BYTES = 2**21
 
     def __init__(self, dtype: npt.DTypeLike, count: int) -> None:
         """Make ``count`` zero elements."""
@@ -245,9 +257,11 @@ class Growable:
         if count <= len(self.array):
             return
         size = count * self.dtype.itemsize
-        if size < self._MAPPED_FROM_BYTES:
+        if size < self._PAGE_BYTES:
             self._replace(np.zeros(count, self.dtype))
-        elif not self._remap(count, size):
+            return
+        size += -size % self._PAGE_BYTES
+        if not self._remap(count, size):
             fresh = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
             self._advise(fresh)
             self._replace(np.frombuffer(fresh, self.dtype, count))
@@ -265,8 +279,7 @@ class Growable:
         self._map = None
 
     def _remap(self, count: int, size: int) -> bool:
-        """Extend the mapping; false where there is none yet, the system cannot, or somebody still looks at the
-        array."""
+        """Extend the mapping; false where there is none, the system cannot, or somebody still looks at the array."""
         if self._map is None:
             return False
         used = len(self.array)

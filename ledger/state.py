@@ -27,7 +27,7 @@ from ledger.holds import (
     OPEN,
 )
 from ledger.registry import Array, Entry, Growable, IdStatus, Registry
-from ledger.transfers import id_halves
+from ledger.transfers import TRANSFER, id_halves
 
 __all__ = ["ACCOUNT", "HOLD", "AccountView", "AssetTotal", "State"]
 
@@ -102,6 +102,27 @@ class AssetTotal:
     credits_pending: int
 
 
+class Scratch:
+    """Working memory of the kernel, kept from call to call; what it holds between calls means nothing."""
+
+    def __init__(self) -> None:
+        """Start small."""
+        self.fingerprints: Array = np.empty((16, 2), np.uint32)
+        self.saved: Array = np.empty(16, TRANSFER)
+        self.ended: Array = np.empty(16, np.uint32)
+
+    def reserve(self, count: int) -> None:
+        """Make room for the fingerprints of ``count`` commands."""
+        if count > len(self.fingerprints):
+            self.fingerprints = np.empty((2 * count, 2), np.uint32)
+
+    def reserve_chain(self, length: int) -> None:
+        """Make room for taking back a chain of ``length`` commands."""
+        if length > len(self.saved):
+            self.saved = np.empty(2 * length, TRANSFER)
+            self.ended = np.empty(2 * length, np.uint32)
+
+
 class State:
     """Accounts, holds and ids of one ledger. One thread writes; readers look while nobody writes."""
 
@@ -118,12 +139,13 @@ class State:
         self.hold_entries = Growable(np.uint32, 16)
         self.free_slots = Growable(np.uint32, 16)
         self.deadlines = Growable(DEADLINE, 16)
+        self.scratch = Scratch()
 
     # --- accounts ---------------------------------------------------------------------------------------------------
 
     @property
     def accounts(self) -> Array:
-        """The accounts, dtype ``ACCOUNT``, by account number (row 0 is none). Read-only, valid until the next change."""
+        """The accounts, dtype ``ACCOUNT``, by number (row 0 is none); read-only, valid until the next change."""
         view = self.account_rows[: self.account_count + 1]
         view.flags.writeable = False
         return view
@@ -230,9 +252,15 @@ class State:
     def holds(self) -> Array:
         """The living holds in order of position, dtype ``HOLD``: a copy."""
         table = self.hold_table.array[: self.control[HOLD_TOP]]
-        rows = table[table["status"] != FREE]
-        ordered: Array = rows[np.argsort(rows["position"], kind="stable")]
-        return ordered
+        return self.holds_at(np.flatnonzero(table["status"] != FREE))
+
+    def holds_at(self, slots: Array) -> Array:
+        """Give the holds in these slots in order of position, dtype ``HOLD``: a copy."""
+        table = self.hold_table.array
+        order = np.argsort(table["position"][slots])
+        # Taken as opaque bytes: numpy would copy rows of a structured array field by field.
+        rows: Array = np.take(table.view(f"V{HOLD.itemsize}"), slots[order]).view(HOLD)
+        return rows
 
     def hold(self, party: int, identifier: int) -> np.void | None:
         """Give the living hold with this id, dtype ``HOLD``, ``None`` if there is none: a copy."""
@@ -265,6 +293,10 @@ class State:
             for table in (self.hold_table, self.hold_entries, self.free_slots):
                 table.grow(2 * needed)
         self.reserve_deadlines(hold_count)
+
+    def is_due(self, timestamp_ns: int) -> bool:
+        """Whether the earliest deadline in the heap has come; true also for a stale one."""
+        return bool(self.control[DEADLINE_COUNT]) and bool(self.deadlines.array[0]["deadline"] <= timestamp_ns)
 
     def reserve_deadlines(self, count: int) -> None:
         """Make room for ``count`` more deadlines; stale ones are swept out when they are the majority."""
@@ -365,6 +397,7 @@ class State:
         result.hold_entries = self.hold_entries.copy()
         result.free_slots = self.free_slots.copy()
         result.deadlines = self.deadlines.copy()
+        result.scratch = Scratch()
         return result
 
 
