@@ -9,28 +9,35 @@ import httpx
 from gateway.client.errors import ProblemError, ServerUnreachable
 from ledger.errors import IntegrityFailure, Unavailable
 
-__all__ = ["ExitCode", "exit_code_of"]
+__all__ = ["MEANINGS", "ExitCode", "exit_code_of"]
 
 
 class ExitCode(enum.IntEnum):
-    """What ``hugang`` ends with."""
+    """What ``hugang`` ends with; ``MEANINGS`` says what each means."""
 
     OK = 0
-    """Done; for `verify`, `doctor` and `demo`: everything holds."""
     INTERNAL = 1
-    """An unexpected failure: our mistake; the text above it says where."""
     USAGE = 2
-    """The command line is not understood; nothing was done."""
     REFUSED = 3
-    """Understood and refused: the answer carries a code and a sentence."""
     UNAVAILABLE = 4
-    """A process does not answer, is busy, or a port is taken; trying again later may help."""
     INTEGRITY = 5
-    """Stored or exported data contradict a hash, a signature, a proof or a balance, or two results do not agree."""
     ENVIRONMENT = 6
-    """`doctor` found something that this machine lacks."""
     INTERRUPTED = 130
-    """Ended by Ctrl-C or SIGTERM."""
+
+
+MEANINGS: dict[ExitCode, str] = {
+    ExitCode.OK: "Done; for `verify`, `doctor`, `resync` and `demo`: everything holds.",
+    ExitCode.INTERNAL: "An unexpected failure, our mistake; the text above it says where.",
+    ExitCode.USAGE: "The command line is not understood; nothing was done.",
+    ExitCode.REFUSED: "Understood and refused: the message carries a stable code and a sentence.",
+    ExitCode.UNAVAILABLE: "A process does not answer or is busy, or a port is taken; trying again later may help.",
+    ExitCode.INTEGRITY: (
+        "Stored or exported data contradict a hash, a signature, a proof or a balance, or a result is not the expected "
+        "one."
+    ),
+    ExitCode.ENVIRONMENT: "`doctor` found something that this machine lacks.",
+    ExitCode.INTERRUPTED: "Ended by Ctrl-C or SIGTERM.",
+}
 
 
 def exit_code_of(error: Exception) -> ExitCode:

@@ -65,9 +65,11 @@ def command(
         try:
             response = client.post("/v1/payments", body, idempotency_key=idempotency_key)
         except ProblemError as error:
-            if "state" not in error.fields:
+            if error.problem.get("state") != "REFUSED":
                 raise
-            result = {**error.fields, "code": error.code, "iso_reason": error.iso_reason, "replayed": False}
+            kept = ("uetr", "state", "iso_status", "code", "iso_reason", "position", "block_height", "block_hash")
+            result = {name: error.problem[name] for name in kept if name in error.problem}
+            result["replayed"] = False
         else:
             replayed = response.headers.get("idempotent-replayed") == "true"
             result = {**response.json()["data"], "replayed": replayed}
@@ -91,7 +93,7 @@ def _show(terminal: Any, result: dict[str, Any], *, as_json: bool) -> None:
         return
     again = " (again: the first result)" if result["replayed"] else ""
     if result["state"] == "REFUSED":
-        terminal.say(f"REFUSED {result['code']} ({result['iso_reason']})  payment {result['uetr']}", style="yellow")
+        terminal.say(f"REFUSED {result['code']} (ISO 20022 {result.get('iso_reason', '-')})  payment {result['uetr']}", style="yellow")
         return
     window = f"  window {result['window']}" if "window" in result else ""
     terminal.say(f"{result['state']}  payment {result['uetr']}  position {result['position']}{window}{again}")
