@@ -68,7 +68,7 @@ class SqlStore(ABC):
         header = block.header
         if header.height != self._last_height + 1 or header.first_position != self._end:
             raise InvariantViolation(f"I5: block {header.height} does not follow block {self._last_height}")
-        parts = compress(block.encoded.body)
+        parts = compress(block.encoded.body, height=header.height)
         # Whatever happens from here to the end of the commit, a second attempt proves nothing: after a failed sync the
         # database may hold anything. Only opening the store again tells.
         self._failure = "a commit did not come to its end"
@@ -141,7 +141,7 @@ class SqlStore(ABC):
             parts = connection.execute(query.order_by(tables.bodies.c.part)).all()
         if [number for number, _ in parts] != list(range(len(parts))):
             raise IntegrityFailure("STORE_CORRUPT", "The store lacks a part of a body.", block=height)
-        body = b"".join(decompress(part, height=height) for _, part in parts)
+        body = b"".join(decompress(data, height=height, part=part) for part, data in parts)
         return EncodedBlock(bytes(row["header"]), bytes(row["signature"]), body)
 
     def header(self, height: int) -> bytes:
@@ -158,7 +158,7 @@ class SqlStore(ABC):
                 data = connection.execute(query).scalar_one_or_none()
         if data is None:
             raise NotFound("PART_NOT_FOUND", "The block's body has no such part.", height=height, part=part)
-        return decompress(data, height=height)
+        return decompress(data, height=height, part=part)
 
     def height_of(self, position: int) -> int:
         """Give the height of the block that holds a position; see ``Store.height_of``."""
