@@ -446,3 +446,15 @@ def test_the_compression_function_is_valid_whatever_the_cache_holds() -> None:
     parsed = binding.parse_assembly(str(module))
     parsed.verify()
     assert len(list(parsed.get_function("compress").blocks)) == 1
+
+
+def test_the_page_shows_the_published_tree() -> None:
+    """docs/proofs.md prints leaf hashes, roots and proofs as they are tested here."""
+    page = (Path(__file__).parents[2] / "docs" / "proofs.md").read_text("utf-8")
+    shown = [merkle.leaf_hash(LEAVES[0]), merkle.leaf_hash(LEAVES[5]), ROOTS[0], ROOTS[6], ROOTS[8]]
+    assert all(item.hex() in page for item in shown)
+    hashes = table(*(merkle.leaf_hash(leaf) for leaf in LEAVES))
+    for proof in (merkle.inclusion_proof(hashes, 5), merkle.consistency_proof(hashes, 6)):
+        assert "\n".join(item.hex() for item in proof) in page
+    assert merkle.inclusion_ranges(5, 8) == [(4, 5), (6, 8), (0, 4)]
+    assert merkle.consistency_ranges(6, 8) == [(4, 6), (6, 8), (0, 4)]
