@@ -275,6 +275,8 @@ class Book:
         """Where each cross-border payment was first accepted here, by position of its payer's leg."""
         self.incoming_places = Table(position=np.uint64, window=np.uint32, member=np.uint32)
         """Where each incoming payment was accepted or rejected, by position of its payee's leg."""
+        self.incoming_waiting: set[int] = set()
+        """UETRs of incoming payments that a window carried out and that have not been listed again."""
         self.openings: dict[int, range] = {}
         """The numbers of the accounts that a message opened, by the message's position."""
         self._participant_of = np.zeros(64, np.uint32)

@@ -73,15 +73,15 @@ class Settlement:
         """
         if admitted.envelope.kind is Kind.STATEMENT:
             windows.authorise(self.book, admitted, machine, timestamp_ns)
-            return
-        HANDLERS[admitted.envelope.topic].authorise(self.book, admitted, machine, timestamp_ns)
+        else:
+            HANDLERS[admitted.envelope.topic].authorise(self.book, admitted, machine, timestamp_ns)
 
     def execute(self, admitted: Admitted, context: Context) -> None:
         """Carry an authorised message out."""
         if admitted.envelope.kind is Kind.STATEMENT:
             windows.execute(self.book, admitted, context)
-            return
-        HANDLERS[admitted.envelope.topic].execute(self.book, admitted, context)
+        else:
+            HANDLERS[admitted.envelope.topic].execute(self.book, admitted, context)
 
     def expired(self, machine: Machine, records: Transfers) -> None:
         """Take note of expired holds: there are none, because no hold of a payment has a deadline.

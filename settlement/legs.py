@@ -14,10 +14,11 @@ import numpy.typing as npt
 
 from ledger.errors import MalformedInput
 
-__all__ = ["LEG_COUNT", "Leg", "TransferCode", "leg_halves", "leg_id", "parse_uetr", "uetr_of"]
+__all__ = ["LEG_COUNT", "Halves", "Leg", "TransferCode", "leg_halves", "leg_id", "parse_uetr", "uetr_of"]
 
-Halves = npt.NDArray[np.uint64]
 LEG_COUNT = 64
+Halves = npt.NDArray[np.uint64]
+"""One half of each of n ids, shape (n,)."""
 _VERSION_SHIFT = 76
 _VARIANT_SHIFT = 62
 _FIXED = (0xF << _VERSION_SHIFT) | (0x3 << _VARIANT_SHIFT)

@@ -25,7 +25,7 @@ from settlement import plans, refunds
 from settlement.bodies import CancellationBody, PaymentItems
 from settlement.book import Book, Group, Payments, PaymentState, Window, group_of, window_of
 from settlement.chart import AccountCode
-from settlement.legs import Leg, TransferCode, leg_halves, leg_id, parse_uetr
+from settlement.legs import Halves, Leg, TransferCode, leg_halves, leg_id, parse_uetr
 from settlement.places import incoming_base, peer_party
 
 __all__ = [
@@ -255,7 +255,7 @@ def _put_plans(draft: _Draft, planned: dict[int, plans.Plan]) -> None:
         part["amount"] = [step.amount for step in plan.legs]
 
 
-def _name(draft: _Draft, high: npt.NDArray[np.uint64], low: npt.NDArray[np.uint64]) -> None:
+def _name(draft: _Draft, high: Halves, low: Halves) -> None:
     """Give every leg its id: its payment's halves (n,) with the leg's number in the fixed bits."""
     commands = draft.commands
     highs, lows = np.repeat(high, draft.counts), np.repeat(low, draft.counts)
@@ -382,20 +382,26 @@ def _lay_out_incoming(
     return draft
 
 
-def _incoming_halves(
-    book: Book, window: Window, payments: Payments
-) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
-    """Give what the ids are made from: the UETR, or something fresh if it was accepted in the window before."""
-    high, low = payments["uetr_hi"].copy(), payments["uetr_lo"].copy()
+def _incoming_halves(book: Book, window: Window, payments: Payments) -> tuple[Halves, Halves]:
+    """Give what the ids are made from: the UETR, or something fresh if it was accepted before and carried out."""
     before = book.windows.get(window.number - 1)
-    if before is None or not np.any(before.incoming.states == PaymentState.CARRIED):
+    if before is not None:
+        carried = before.incoming.rows[before.incoming.states == PaymentState.CARRIED]
+        book.incoming_waiting.update(_uetrs(carried))
+    high, low = payments["uetr_hi"].copy(), payments["uetr_lo"].copy()
+    if not book.incoming_waiting:
         return high, low
-    carried = before.incoming.rows[before.incoming.states == PaymentState.CARRIED]
-    known = set(zip(carried["uetr_hi"].tolist(), carried["uetr_lo"].tolist(), strict=True))
-    for index, halves in enumerate(zip(high.tolist(), low.tolist(), strict=True)):
-        if halves in known:
-            high[index], low[index] = id_halves(incoming_base(id_of(*halves), window.number))
+    halves = np.fromiter((uetr >> 64 for uetr in book.incoming_waiting), np.uint64, len(book.incoming_waiting))
+    for index in np.flatnonzero(np.isin(high, halves)):
+        uetr = id_of(high[index], low[index])
+        if uetr in book.incoming_waiting:
+            high[index], low[index] = id_halves(incoming_base(uetr, window.number))
+    book.incoming_waiting.difference_update(_uetrs(payments))
     return high, low
+
+
+def _uetrs(rows: Payments) -> list[int]:
+    return [high << 64 | low for high, low in zip(rows["uetr_hi"].tolist(), rows["uetr_lo"].tolist(), strict=True)]
 
 
 # --- cancellation -----------------------------------------------------------------------------------------------------

@@ -66,14 +66,17 @@ def incoming_place(book: Book, state: State, peer: int, uetr: int) -> Place | No
     """Find a payment that came from the other ledger; ``peer`` is the party of that ledger's node."""
     position = _position(state, peer, leg_id(uetr, Leg.PAYEE))
     place = None if position is None else _look_up(book.incoming_places, position)
-    while place is not None and book.windows[place.window].incoming.states[place.index] == PaymentState.CARRIED:
-        base = incoming_base(uetr, place.window + 1)
-        position = _position(state, peer, leg_id(base, Leg.PAYEE))
+    if place is None or not _was_carried(book, place):
+        return place
+    for window in range(place.window + 1, book.current + 1):
+        position = _position(state, peer, leg_id(incoming_base(uetr, window), Leg.PAYEE))
         following = None if position is None else _look_up(book.incoming_places, position)
-        if following is None:
-            break
-        place = following
+        place = following or place
     return place
+
+
+def _was_carried(book: Book, place: Place) -> bool:
+    return bool(book.windows[place.window].incoming.states[place.index] == PaymentState.CARRIED)
 
 
 def _position(state: State, party: int, identifier: int) -> int | None:
