@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 
-from ledger import posting
+from ledger import merkle, posting
 from ledger.accounts import AccountFlag
 from ledger.runtime import SystemRuntime
 from ledger.state import State
@@ -36,6 +36,7 @@ def warm() -> None:
     posting.post(state, posting.due(state, 2**61), timestamp_ns=2**61, first_position=6)
     state.lookup(0, 1)
     state.check()
+    merkle.leaf_hashes(np.zeros((1_000, 1), np.uint8))
 
 
 if __name__ == "__main__":
