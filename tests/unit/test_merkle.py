@@ -458,3 +458,15 @@ def test_the_page_shows_the_published_tree() -> None:
         assert "\n".join(item.hex() for item in proof) in page
     assert merkle.inclusion_ranges(5, 8) == [(4, 5), (6, 8), (0, 4)]
     assert merkle.consistency_ranges(6, 8) == [(4, 6), (6, 8), (0, 4)]
+
+
+def test_the_examples_in_the_modules_run() -> None:
+    """The examples printed in the docstrings of the tree and of canonical texts give what they say."""
+    import doctest
+
+    from ledger import canonical
+
+    for module in (merkle, canonical):
+        result = doctest.testmod(module)
+        assert result.attempted > 0
+        assert result.failed == 0
