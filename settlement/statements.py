@@ -146,7 +146,7 @@ class NetPosition(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_f
     ledger: LedgerCode
     participant: PartyCode
     asset: AssetCode
-    amount: Annotated[int, msgspec.Meta(gt=-(2**63), lt=2**63)]
+    amount: Annotated[int, msgspec.Meta(ge=-(2**63) + 1, le=2**63 - 1)]
 
 
 class ProposalBody(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
@@ -183,7 +183,7 @@ class VoteBody(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fiel
     attempt: Attempt
     proposal_digest: Digest
     yes: bool
-    reason: Annotated[int, msgspec.Meta(ge=0, le=max(VoteReason))]
+    reason: Annotated[int, msgspec.Meta(ge=0, le=int(max(VoteReason)))]
 
 
 class Completeness(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
