@@ -18,18 +18,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ledger import signatures
-from ledger.accounts import address
-from ledger.errors import LedgerError
+from ledger.accounts import AccountFlag, address
+from ledger.errors import InvariantViolation, LedgerError
 from ledger.genesis import Genesis, GenesisAsset, GenesisParty
-from ledger.machine import Answer, Draft, Machine
+from ledger.machine import Draft, Machine
 from ledger.messages import Kind, Message, key_id_of, public_bytes
-from ledger.transfers import Transfers
+from ledger.transfers import Transfers, id_of
+from settlement import answers, obligations, packing, statements, views
+from settlement.applied import check_books
 from settlement.book import Book
 from settlement.chart import AccountCode
 from settlement.interpreter import Settlement
+from settlement.statements import CloseBody
+
+Selection = npt.NDArray[np.bool_]
 
 NETWORK = "hugang-test"
 CREATED_NS = 1_750_204_800_000_000_000
@@ -159,9 +166,22 @@ class Node:
             return self.post(who, "/v1/payments", payments[0], at_ns=at_ns)
         return self.post(who, "/v1/batches", {"payments": list(payments)}, at_ns=at_ns)
 
-    def deliver(self, message: Message) -> Answer | LedgerError:
-        """Apply a statement that somebody signed."""
-        return self.apply([message]).outcomes[0]
+    def say(self, body: statements.Body, *, who: str = "") -> Message:
+        """Sign a statement as this ledger's node, or as ``who``."""
+        ledger = statements.OPERATOR_LEDGER if who else self.ledger
+        return statements.sign(body, key=key_of(who or f"NODE-{self.ledger}"), network=NETWORK, ledger=ledger)
+
+    def deliver(self, message: Message) -> Transfers:
+        """Apply a statement that somebody signed; gives its records.
+
+        Raises:
+            LedgerError: it was not journaled.
+        """
+        draft = self.apply([message])
+        outcome = draft.outcomes[0]
+        if isinstance(outcome, LedgerError):
+            raise outcome
+        return draft.transfers
 
     def account(self, name: str, asset: str = "CNY") -> int:
         """Give the number of ``CODE.owner`` in an asset; an institution's own account is named by its code alone."""
@@ -252,6 +272,100 @@ class World:
         self.hk.post("FX", "/v1/quotes", body)
         return quote
 
+    def agree(self) -> tuple[int, answers.Signed]:
+        """Close the open window and have both nodes list and accept; gives its number and what they signed."""
+        number = self.sh.book.current
+        close = self.sh.say(CloseBody(number), who="SETTLEMENT")
+        for node in self.nodes:
+            node.deliver(close)
+        for kind in (answers.list_of, answers.acceptance_of):
+            said = [node.say(kind(node.book, node.book.window(number))) for node in self.nodes]
+            for message, own, peer in zip(said, self.nodes, reversed(self.nodes), strict=True):
+                own.deliver(message)
+                peer.deliver(message)
+        return number, answers.signed_of(self.sh.book.window(number))
+
+    def decide(self, number: int, signed: answers.Signed, selections: dict[str, Selection]) -> bool:
+        """Propose these selections, have both nodes vote, and decide; gives whether the window settled."""
+        window = self.sh.book.window(number)
+        first, last = (self.node(ledger) for ledger in statements.voters(number))
+        peers = {"SH": "HK", "HK": "SH"}
+        directions = [
+            statements.Direction(
+                ledger=ledger,
+                list_digest=statements.digest_of(window.statements[statements.statement_key("list", ledger)]),
+                acceptance_digest=statements.digest_of(
+                    window.statements[statements.statement_key("acceptance", peers[ledger])]
+                ),
+                count=signed.count(ledger),
+                selection=packing.pack_selection(selections[ledger]),
+            )
+            for ledger in statements.LEDGERS
+        ]
+        body = statements.ProposalBody(
+            window=number,
+            attempt=window.attempt + 1,
+            first_voter=first.ledger,
+            last_voter=last.ledger,
+            policy="all/1",
+            directions=(directions[0], directions[1]),
+            nets=obligations.derived_nets(signed, selections),
+        )
+        proposal = self.sh.say(body, who="SETTLEMENT")
+        votes: list[Message] = []
+        for voter in (first, last):
+            voter.deliver(proposal)
+            for vote in votes:
+                voter.deliver(vote)
+            said = answers.vote_of(
+                voter.book,
+                voter.machine.state,
+                body,
+                proposal_digest=statements.digest_of(proposal),
+                first_vote=statements.body_of(votes[0], statements.VoteBody) if votes else None,
+            )
+            votes.append(voter.say(said))
+            voter.deliver(votes[-1])
+        decided = answers.decision_of(signed, proposal, first_vote=votes[0], last_vote=votes[1])
+        decision = last.say(decided)
+        last.deliver(decision)
+        first.deliver(votes[1])
+        first.deliver(decision)
+        return decided.commit
+
+    def settle(self, leave_out: Sequence[str] = ()) -> bool:
+        """Settle the open window whole, but for the payments whose UETRs are left out."""
+        number, signed = self.agree()
+        selections = {ledger: obligations.accepted_of(signed.acceptances[ledger]) for ledger in statements.LEDGERS}
+        for ledger, selected in selections.items():
+            rows = packing.rows_of(signed.lists[ledger])
+            names = [str(uuid.UUID(int=id_of(row["uetr_hi"], row["uetr_lo"]))) for row in rows]
+            selections[ledger] = selected & ~np.isin(names, list(leave_out))
+        return self.decide(number, signed, selections)
+
+    def check(self) -> None:
+        """Check I1 to I4 and I11 on both ledgers, that each book balances, and I12 between them."""
+        for node in self.nodes:
+            node.machine.state.check()
+            accounts = node.machine.state.accounts
+            limited = accounts[(accounts["flags"] & AccountFlag.LIMITED) != 0]
+            credit = (limited["flags"] & AccountFlag.CREDIT_NORMAL) != 0
+            posted = np.where(credit, 1, -1) * (limited["credits_posted"] - limited["debits_posted"])
+            outflow = np.where(credit, limited["debits_pending"], limited["credits_pending"])
+            if np.any(posted - outflow < limited["minimum"]):
+                raise InvariantViolation(f"I4 on {node.ledger}")
+            check_books(node.book, node.machine.state)
+            check_each_book(node)
+        for asset, home in (("CNY", self.sh), ("HKD", self.hk)):
+            away = self.hk if home is self.sh else self.sh
+            if home.balance("OMNIBUS", asset) != away.balance("MIRROR", asset):
+                raise InvariantViolation(f"I12 in {asset}")
+
+    @property
+    def nodes(self) -> tuple[Node, Node]:
+        """Both, Shanghai first."""
+        return self.sh, self.hk
+
     def _join(self, ledger: str, banks: Sequence[str], customers: dict[str, str]) -> None:
         node = self.node(ledger)
         registrar = f"REGISTRAR-{ledger}"
@@ -264,6 +378,17 @@ class World:
             node.post(code, "/v1/participants", {"assets": assets})
         for owner, bank in customers.items():
             node.post(bank, "/v1/accounts", {"accounts": [{"owner": owner, "asset": asset} for asset in assets]})
+
+
+def check_each_book(node: Node) -> None:
+    """Check that each book balances in each asset, posted and pending, once a payment's legs are all there or none."""
+    sums: dict[tuple[str, str], int] = {}
+    for row in views.trial_balance(node.machine, node.book):
+        key = row.book, row.asset
+        sums[key] = sums.get(key, 0) + row.debits_posted - row.credits_posted
+    wrong = [key for key, difference in sums.items() if difference]
+    if wrong:
+        raise InvariantViolation(f"the books {wrong} on {node.ledger} do not balance")
 
 
 def money(amount: int, asset: str = "CNY") -> dict[str, str]:
