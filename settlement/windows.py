@@ -58,7 +58,7 @@ from settlement.statements import (
     statement_key,
 )
 
-__all__ = ["authorise", "check_proposal", "check_vote", "decode", "execute", "is_journaled"]
+__all__ = ["authorise", "check_proposal", "check_speaker", "check_vote", "decode", "execute"]
 
 B = TypeVar("B")
 
@@ -105,7 +105,7 @@ def authorise(book: Book, admitted: Admitted, machine: Machine, _timestamp_ns: i
         Rejected: ``VOTE_IMPOSSIBLE``, ``NET_OVERFLOW``, ``ASSET_UNKNOWN``.
     """
     kind = statements.kind_of(admitted.content)
-    _check_speaker(machine, admitted, kind)
+    check_speaker(machine, admitted)
     window = book.window(admitted.content.window)
     if _key_of(admitted) in window.statements:
         raise Conflict("STATEMENT_EXISTS", "Another such statement is journaled already.", window=window.number)
@@ -120,20 +120,18 @@ def execute(book: Book, admitted: Admitted, context: Context) -> None:
     _EXECUTE[kind](_Turn(book, context.machine, window, admitted.content, admitted), context)
 
 
-def is_journaled(book: Book, admitted: Admitted) -> bool:
-    """Whether this very statement is journaled here."""
-    window = book.windows.get(admitted.content.window)
-    return window is not None and window.statements.get(_key_of(admitted)) == admitted.message
-
-
 def _key_of(admitted: Admitted) -> str:
     body: statements.Body = admitted.content
     return statement_key(statements.kind_of(body), admitted.envelope.ledger, getattr(body, "attempt", 0))
 
 
-def _check_speaker(machine: Machine, admitted: Admitted, kind: str) -> None:
-    """Let only the operator close and propose, and only the node of a ledger speak for it."""
-    if kind in SPEAKER_IS_OPERATOR:
+def check_speaker(machine: Machine, admitted: Admitted) -> None:
+    """Let only the operator close and propose, and only the node of a ledger speak for it.
+
+    Raises:
+        Forbidden: ``ROLE_MISSING``, ``SPEAKER_WRONG``.
+    """
+    if statements.kind_of(admitted.content) in SPEAKER_IS_OPERATOR:
         if Role.SETTLEMENT not in machine.directory.party(admitted.party).roles:
             raise Forbidden("ROLE_MISSING", "Only the settlement operator says this.", role=Role.SETTLEMENT.value)
         return
