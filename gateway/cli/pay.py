@@ -93,7 +93,10 @@ def _show(terminal: Any, result: dict[str, Any], *, as_json: bool) -> None:
         return
     again = " (again: the first result)" if result["replayed"] else ""
     if result["state"] == "REFUSED":
-        terminal.say(f"REFUSED {result['code']} (ISO 20022 {result.get('iso_reason', '-')})  payment {result['uetr']}", style="yellow")
+        terminal.say(
+            f"REFUSED {result['code']} (ISO 20022 {result.get('iso_reason', '-')})  payment {result['uetr']}",
+            style="yellow",
+        )
         return
     window = f"  window {result['window']}" if "window" in result else ""
     terminal.say(f"{result['state']}  payment {result['uetr']}  position {result['position']}{window}{again}")
