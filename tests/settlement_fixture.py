@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -100,8 +100,8 @@ class Node:
     ledger: str
     machine: Machine
     settlement: Settlement
-    records: Transfers | None = None
-    """The records of the last block."""
+    on_records: Callable[[Node, Transfers], None] | None = None
+    """Told of the records of every block."""
     messages: list[Message] = field(default_factory=list)
     """Everything that was journaled, in order."""
     sent: int = 0
@@ -144,7 +144,8 @@ class Node:
         admitted = [self.machine.admit(message, at_ns=None) for message in messages]
         draft = self.machine.apply(admitted, timestamp_ns)
         self.machine.seal(hashlib.sha256(draft.tree_root).digest())
-        self.records = draft.transfers
+        if self.on_records is not None:
+            self.on_records(self, draft.transfers)
         self.messages.extend(entry.message for entry in draft.entries)
         return draft
 
@@ -381,11 +382,15 @@ class World:
 
 
 def check_each_book(node: Node) -> None:
-    """Check that each book balances in each asset, posted and pending, once a payment's legs are all there or none."""
-    sums: dict[tuple[str, str], int] = {}
+    """Check that each book balances by itself in each asset, in what is posted and in what is pending."""
+    sums: dict[tuple[str, str, str], int] = {}
     for row in views.trial_balance(node.machine, node.book):
-        key = row.book, row.asset
-        sums[key] = sums.get(key, 0) + row.debits_posted - row.credits_posted
+        for kind, difference in (
+            ("posted", row.debits_posted - row.credits_posted),
+            ("pending", row.debits_pending - row.credits_pending),
+        ):
+            key = (row.book, row.asset, kind)
+            sums[key] = sums.get(key, 0) + difference
     wrong = [key for key, difference in sums.items() if difference]
     if wrong:
         raise InvariantViolation(f"the books {wrong} on {node.ledger} do not balance")
