@@ -151,6 +151,7 @@ def create_app(node: Node) -> FastAPI:
         described={**messages.described(), **statements.described()},
         halt=node.halt,
     )
+    app.state.node = node
     for router in (public.router(node), payments.router(node), views.router(node), pages.router()):
         app.include_router(router)
     return app

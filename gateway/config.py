@@ -73,7 +73,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     body_size_max: Size = 64 * 2**10
     """One request that is not a batch."""
     batch_size_max: Size = 16 * 2**20
-    statements_size_max: Size = 256 * 2**20
+    statements_size_max: Size = 128 * 2**20
     """The statements of one delivery between the nodes, and the answer to it."""
     header_size_max: Size = 16 * 2**10
     """All headers of one request."""

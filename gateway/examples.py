@@ -6,12 +6,30 @@ from typing import Any
 
 from gateway.openapi import Operation
 
-__all__ = ["OPERATIONS", "RECEIPT", "UETR", "WALLET_HK", "WALLET_SH"]
+__all__ = [
+    "ACCOUNT",
+    "BLOCK",
+    "CYCLE",
+    "HEALTH",
+    "NOTE",
+    "OPERATIONS",
+    "PARTICIPANT",
+    "PAYMENT",
+    "QUOTE_VIEW",
+    "RECEIPT",
+    "RECORD",
+    "RESULT",
+    "TRIAL_BALANCE",
+    "UETR",
+    "WALLET_HK",
+    "WALLET_SH",
+    "WINDOW",
+]
 
 UETR = "8f6d1b7e-3c52-4c7b-9a1e-2f5d0b6c4e11"
 QUOTE = "0b9a7c66-5d1f-4c0e-8a35-6f0e7d2b1c90"
 WALLET_SH = "SH530000000012"
-WALLET_HK = "HK730000000014"
+WALLET_HK = "HK890000000014"
 KEY = "3b6a27bcceb6a42d62a3a8d02a6f0d73653215771de243a63ac048a18b59da29"
 KEY_ID = "34750f98bd59fcfc946da45aaabe933be154a4b5094e1c4abf42866505f3c97e"
 RECEIPT: dict[str, Any] = {
@@ -19,6 +37,148 @@ RECEIPT: dict[str, Any] = {
     "record_count": 1,
     "block_height": 96,
     "block_hash": "5df6e0e2761359d30a8275058e299fcc0381534545f55cf43e41983f5d4c9456",
+}
+_HASH = RECEIPT["block_hash"]
+HEALTH: dict[str, Any] = {
+    "status": "ok",
+    "network": "hugang-demo",
+    "ledger": "SH",
+    "height": 96,
+    "position": 4713,
+    "open_window": 7,
+    "waiting_count": 0,
+}
+NOTE = (
+    "hugang-demo/sh\n4711\nXfbg4nYTWdMKgnUFjimfzAOBU0VF9VzzFOQZg/XUyUU=\n\n"
+    "\u2014 hugang-demo/sh 0DVDuVmB...the key id and the signature in base64\n"
+)
+BLOCK: dict[str, Any] = {
+    "ledger": "SH",
+    "height": 96,
+    "hash": _HASH,
+    "previous_hash": KEY_ID,
+    "timestamp": "2026-01-05T08:12:30.123456789Z",
+    "first_position": 4711,
+    "message_count": 1,
+    "expired_count": 0,
+    "record_count": 1,
+    "tree_size": 4713,
+    "tree_root": KEY,
+    "body_hash": KEY_ID,
+}
+WINDOW: dict[str, Any] = {
+    "ledger": "SH",
+    "window": 6,
+    "state": "SETTLED",
+    "attempt": 1,
+    "open_window": 7,
+    "outgoing_count": 1204,
+    "incoming_count": 998,
+    "opened_at": "2026-01-05T07:00:00.000000000Z",
+    "closed_at": "2026-01-05T08:00:00.000000000Z",
+    "settled_at": "2026-01-05T08:00:01.250000000Z",
+    "settled_position": 4602,
+    "statements": ["acceptance/HK", "acceptance/SH", "close", "decision/HK/1", "list/HK", "list/SH", "proposal/1"],
+}
+PARTICIPANT: dict[str, Any] = {
+    "code": "BANK-A",
+    "accounts": [{"code": "SETTLE", "asset": "CNY", "address": "SH800000000011"}],
+}
+QUOTE_VIEW: dict[str, Any] = {
+    "quote": QUOTE,
+    "provider": "BANK-F",
+    "sell": {"asset": "HKD", "amount": "50000000"},
+    "left": "48915700",
+    "buy": "CNY",
+    "rate": "1.08430000",
+    "expires": "2026-01-05T09:00:00.000000000Z",
+}
+PAYMENT: dict[str, Any] = {
+    "uetr": UETR,
+    "direction": "outgoing",
+    "state": "SETTLED",
+    "iso_status": "ACSC",
+    "debtor": WALLET_SH,
+    "creditor": WALLET_HK,
+    "money": {"asset": "CNY", "amount": "12345"},
+    "creditor_asset": "CNY",
+    "creditor_amount": "12345",
+    "position": 4712,
+    "window": 6,
+    "settled_position": 4602,
+    "settled_at": "2026-01-05T08:00:01.250000000Z",
+}
+ACCOUNT: dict[str, Any] = {
+    "address": WALLET_SH,
+    "owner": "SHOP-7",
+    "asset": "CNY",
+    "code": "WALLET",
+    "book": "BANK-A",
+    "is_closed": False,
+    "posted": "100000",
+    "pending_out": "12345",
+    "pending_in": "0",
+    "available": "87655",
+}
+RECORD: dict[str, Any] = {
+    "position": 4712,
+    "message": 4711,
+    "side": "debit",
+    "other": "SH800000000011",
+    "money": {"asset": "CNY", "amount": "12345"},
+    "kind": "pending",
+    "purpose": "PAYMENT",
+    "leg": "PAYER",
+    "window": 7,
+    "uetr": UETR,
+}
+RESULT: dict[str, Any] = {"item": 0, "uetr": UETR, "result": "OK", "state": "ACCEPTED", "iso_status": "ACSP"}
+TRIAL_BALANCE: dict[str, Any] = {
+    "height": 96,
+    "position": 4713,
+    "money_digest": KEY,
+    "is_balanced": True,
+    "totals": [
+        {
+            "asset": "CNY",
+            "debits_posted": "100000000",
+            "credits_posted": "100000000",
+            "debits_pending": "12345",
+            "credits_pending": "12345",
+        }
+    ],
+    "rows": [
+        {
+            "book": "BANK-A",
+            "code": "WALLET",
+            "asset": "CNY",
+            "account_count": 12,
+            "debits_posted": "0",
+            "credits_posted": "100000",
+            "debits_pending": "12345",
+            "credits_pending": "0",
+        }
+    ],
+}
+CYCLE: dict[str, Any] = {
+    "window": 6,
+    "state": "SETTLED",
+    "stage": "apply",
+    "started_at": "2026-01-05T08:00:00.000000000Z",
+    "ended_at": "2026-01-05T08:00:01.250000000Z",
+    "stages_ms": {"close": 12, "accept": 120, "reject": 8, "net": 40, "vote": 30, "decide": 60, "apply": 40},
+    "report": {
+        "attempt": 1,
+        "policy": "maximal/0",
+        "settled": 2200,
+        "rejected": 2,
+        "cancelled": 0,
+        "carried_in": 0,
+        "accepted": 2202,
+        "carried_out": 0,
+        "assets": {"CNY": {"gross": "99120000", "net": "4100000", "saving_bp": 9586}},
+        "nets": [{"ledger": "SH", "participant": "BANK-A", "asset": "CNY", "amount": "-4100000"}],
+    },
 }
 _PAYMENT: dict[str, Any] = {
     "uetr": UETR,

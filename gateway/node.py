@@ -25,6 +25,7 @@ from ledger.runtime import Runtime
 from ledger.store import SqliteStore, Store
 from ledger.writer import Writer, open_machine
 from settlement.book import Book
+from settlement.conduct import Conduct
 from settlement.interpreter import Settlement
 
 __all__ = ["Node"]
@@ -56,6 +57,9 @@ class Node:
         self.reader = Reader(self.store)
         self.writer = Writer(machine, self.store, private_key, runtime)
         self.admission = Admission(machine, runtime)
+        self.conduct = Conduct(
+            machine=machine, book=settlement.book, writer=self.writer, private_key=private_key, runtime=runtime
+        )
         self.authorities = authorities_of(config.host, config.port, config.authorities)
         self.is_serving = False
         self._halting: asyncio.Task[None] | None = None
@@ -113,8 +117,9 @@ class Node:
         return self.book.peer
 
     async def start(self) -> None:
-        """Begin to take messages, on the running event loop."""
+        """Begin to take messages, on the running event loop, after saying what this node still owes to a cycle."""
         await self.writer.start()
+        await self.conduct.resume()
         self.is_serving = True
 
     async def stop(self) -> None:

@@ -111,9 +111,17 @@ def problems_of(codes: Iterable[str]) -> dict[int | str, Any]:
     return grouped
 
 
+def _ecma(schemas: dict[str, Any]) -> dict[str, Any]:
+    """Write the anchors of patterns as JSON Schema's dialect of regular expressions has them."""
+    text = msgspec.json.encode(schemas).replace(rb"\\A", b"^").replace(rb"\\Z", b"$")
+    result: dict[str, Any] = msgspec.json.decode(text)
+    return result
+
+
 def write_operation(kind: type[msgspec.Struct], operation: Operation) -> dict[str, Any]:
     """Describe a signed write; the schemas it needs are under ``x-schemas`` until ``describe`` moves them."""
     (schema,), schemas = msgspec.json.schema_components([kind], ref_template="#/components/schemas/{name}")
+    schemas = _ecma(schemas)
     headers = [
         {"name": name, "in": "header", "required": True, "description": text, "schema": {"type": "string"}}
         for name, text in _SIGNED_WRITE

@@ -23,6 +23,7 @@ from ledger.errors import (
     Unavailable,
 )
 from ledger.transfers import Result
+from settlement.views import ISO_REASON
 
 __all__ = ["BY_CLASS", "REFUSALS", "ROWS", "Row"]
 
@@ -58,8 +59,11 @@ _TABLE = msgspec.json.decode(resources.files("gateway").joinpath("problems.json"
 
 ROWS: dict[str, Row] = {code: _row(code, texts) for code, texts in _TABLE.requests.items()}
 """By code."""
-REFUSALS: dict[Result, Row] = {Result[name]: _row(name, texts) for name, texts in _TABLE.refusals.items()}
-"""By result; every one but ``OK``."""
+REFUSALS: dict[Result, Row] = {
+    Result[name]: msgspec.structs.replace(_row(name, texts), iso=ISO_REASON[Result[name]])
+    for name, texts in _TABLE.refusals.items()
+}
+"""By result; every one but ``OK``. Their ISO reasons are those of settlement."""
 
 BY_CLASS: dict[type[LedgerError], Row] = {
     kind: Row(status, iso, sentence, cause, cure, code)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 
 from gateway.node import Node
 from gateway.problems import Problem, refusal_of
+from gateway.schemas import uuid_text
 from ledger.accounts import address
 from ledger.machine import Admitted, Answer
 from ledger.transfers import Result, Transfers, id_of
@@ -28,17 +28,9 @@ from settlement.bodies import (
     RevocationBody,
 )
 from settlement.book import window_of
+from settlement.views import ISO_STATUS, PaymentStatus
 
-__all__ = ["ISO_STATUS", "Journaled", "item_outcomes", "journaled", "reply_to", "uuid_text"]
-
-ISO_STATUS = {
-    "ACCEPTED": "ACSP",
-    "SETTLED": "ACCC",
-    "REFUSED": "RJCT",
-    "REJECTED": "RJCT",
-    "CANCELLED": "CANC",
-}
-"""ExternalPaymentTransactionStatus1Code by a payment's state."""
+__all__ = ["Journaled", "item_outcomes", "journaled", "reply_to"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +49,6 @@ class Journaled:
             "block_height": self.answer.height,
             "block_hash": self.block_hash.hex(),
         }
-
-
-def uuid_text(number: int) -> str:
-    """Write a 128-bit id as people do."""
-    return str(uuid.UUID(int=number))
 
 
 async def journaled(node: Node, answer: Answer) -> Journaled:
@@ -95,6 +82,10 @@ def _outcome(records: Transfers) -> Result:
     return Result(int(results[0])) if len(records) == 1 else plans.reason_of(records["leg"], results)
 
 
+def _status(status: PaymentStatus) -> dict[str, str]:
+    return {"state": status.value, "iso_status": ISO_STATUS[status]}
+
+
 def _read(node: Node, answer: Answer) -> tuple[bytes, Transfers]:
     return hashlib.sha256(node.store.header(answer.height)).digest(), node.reader.answer_records(answer)
 
@@ -107,10 +98,10 @@ def _payment(_: Node, admitted: Admitted, found: Journaled, request_id: str) -> 
     uetr = uuid_text(id_of(items.rows["uetr_hi"][0], items.rows["uetr_lo"][0]))
     outcome = _outcome(found.records)
     if outcome is not Result.OK:
-        return refusal_of(outcome, request_id, uetr=uetr, state="REFUSED", iso_status="RJCT", **found.receipt())
+        return refusal_of(outcome, request_id, uetr=uetr, **_status(PaymentStatus.REFUSED), **found.receipt())
     group = int(found.records["group"][0])
-    state = "ACCEPTED" if group else "SETTLED"
-    data = {"uetr": uetr, "state": state, "iso_status": ISO_STATUS[state], **found.receipt()}
+    status = PaymentStatus.ACCEPTED if group else PaymentStatus.SETTLED
+    data = {"uetr": uetr, **_status(status), **found.receipt()}
     if group:
         data["window"] = window_of(group)[0]
     return 201, data
@@ -183,7 +174,7 @@ def _cancellation(
     outcome = _outcome(found.records)
     if outcome is not Result.OK:
         return refusal_of(outcome, request_id, uetr=body.uetr, **found.receipt())
-    return 201, {"uetr": body.uetr, "state": "CANCELLED", "iso_status": ISO_STATUS["CANCELLED"], **found.receipt()}
+    return 201, {"uetr": body.uetr, **_status(PaymentStatus.CANCELLED), **found.receipt()}
 
 
 _REPLIES: dict[str, Callable[[Node, Admitted, Journaled, str], tuple[int, dict[str, Any]] | Problem]] = {

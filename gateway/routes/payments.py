@@ -1,0 +1,157 @@
+"""Signed reads of payments, of what a key was used for, and of a batch's results."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Path, Query
+from starlette.responses import Response
+
+from gateway import schemas
+from gateway.examples import PAYMENT, RESULT, UETR
+from gateway.node import Node
+from gateway.openapi import answers
+from gateway.replies import item_outcomes, journaled
+from gateway.routes.access import Reader, Signed, only, page_of
+from gateway.routes.public import Cursor, Limit
+from ledger import messages
+from ledger.errors import NotFound
+from ledger.machine import Answer, Machine
+from ledger.parties import Role
+from ledger.transfers import Result, Transfers, id_of
+from settlement import bodies
+from settlement.bodies import PaymentItems
+from settlement.legs import parse_uetr
+from settlement.places import incoming_place, outgoing_place, peer_party
+from settlement.views import ISO_REASON, ISO_STATUS, PaymentStatus, PaymentView, payment_view
+
+__all__ = ["router"]
+
+_SEES_ALL = (Role.AUDITOR, Role.SETTLEMENT)
+KEY_SIZE_MAX = 128
+
+
+def router(node: Node) -> APIRouter:
+    """Give the routes of one node."""
+    routes = APIRouter(tags=["signed reads"])
+
+    @routes.get(
+        "/v1/payments",
+        dependencies=[Depends(only("idempotency_key"))],
+        responses=answers(
+            {"data": {"topic": "/v1/payments", "position": 4711, "uetr": UETR}},
+            "MESSAGE_NOT_FOUND",
+            "PARAMETER_INVALID",
+            "SIGNATURE_MISSING",
+        ),
+    )
+    async def by_key(
+        reader: Signed,
+        idempotency_key: Annotated[str, Query(min_length=1, max_length=KEY_SIZE_MAX)],
+    ) -> Response:
+        """Say what the signer once asked for under an idempotency key, and where that is journaled."""
+        answer = node.machine.answers.get((reader.party, idempotency_key))
+        if answer is None or answer.height > node.store.last_height():
+            raise NotFound("MESSAGE_NOT_FOUND", "The signer has used no such key.")
+        return schemas.answer(await _message(node, answer))
+
+    @routes.get(
+        "/v1/payments/{uetr}",
+        dependencies=[Depends(only("payer"))],
+        responses=answers({"data": PAYMENT}, "PAYMENT_NOT_FOUND", "UETR_INVALID", "SIGNATURE_MISSING", "NODE_STOPPED"),
+    )
+    async def payment(
+        reader: Signed,
+        uetr: str,
+        payer: Annotated[str | None, Query(description="Party code of the payer, where the payee asks.")] = None,
+    ) -> Response:
+        """Give a payment to its payer, to the owner of the account that is paid, or to an auditor."""
+        number = parse_uetr(uetr)
+        view = await node.writer.read(lambda machine: _find(node, machine, reader, number, payer))
+        return schemas.answer(schemas.payment(view))
+
+    @routes.get(
+        "/v1/batches/{position}/results",
+        dependencies=[Depends(only("cursor", "limit"))],
+        responses=answers(
+            {"data": [RESULT], "next_cursor": None}, "MESSAGE_NOT_FOUND", "LIMIT_INVALID", "SIGNATURE_MISSING"
+        ),
+    )
+    async def results(
+        reader: Signed,
+        position: Annotated[int, Path(ge=0, lt=2**53)],
+        cursor: Cursor = None,
+        limit: Limit = None,
+    ) -> Response:
+        """Give the results of a batch by item, as they were when it was journaled; its signer and auditors may read."""
+        page = page_of(node, cursor=cursor, limit=limit)
+        uetrs, outcomes, records = await node.runtime.offload(_batch, node, reader, position)
+        first = page.cursor or 0
+        items = [
+            _result(index, uetrs[index], outcomes[index], records)
+            for index in range(first, min(first + page.limit, len(uetrs)))
+        ]
+        following = first + page.limit
+        return schemas.listing(items, following if following < len(uetrs) else None)
+
+    return routes
+
+
+async def _message(node: Node, answer: Answer) -> dict[str, Any]:
+    """Describe a journaled message of the reader's own."""
+    entry = await node.runtime.offload(node.reader.entry, answer.position)
+    envelope = messages.parse(entry.message)
+    body: dict[str, Any] = {"topic": envelope.topic, **(await journaled(node, answer)).receipt()}
+    if envelope.topic == "/v1/payments":
+        items: PaymentItems = bodies.decode(envelope.topic, entry.message.body, node.genesis)
+        body["uetr"] = schemas.uuid_text(id_of(items.rows["uetr_hi"][0], items.rows["uetr_lo"][0]))
+    elif envelope.topic == "/v1/batches":
+        body["location"] = f"/v1/batches/{answer.position}/results"
+    return body
+
+
+def _find(node: Node, machine: Machine, reader: Reader, uetr: int, payer: str | None) -> PaymentView:
+    """Find a payment for whoever asks; one who sees everything sees it as its payer, or as it came in."""
+    number = None if payer is None else machine.directory.by_code(payer).number
+    if not reader.has(*_SEES_ALL):
+        return payment_view(machine, node.book, reader.party, uetr, payer=number)
+    candidates = range(1, len(machine.directory.parties) + 1) if number is None else (number,)
+    for party in candidates:
+        if outgoing_place(node.book, machine.state, party, uetr) is not None:
+            return payment_view(machine, node.book, party, uetr)
+    return payment_view(machine, node.book, _payee(node, machine, uetr) or reader.party, uetr)
+
+
+def _payee(node: Node, machine: Machine, uetr: int) -> int | None:
+    """Give the owner of the account that an incoming payment pays."""
+    place = incoming_place(node.book, machine.state, peer_party(machine), uetr)
+    if place is None:
+        return None
+    account = int(node.book.windows[place.window].incoming.rows["creditor"][place.index])
+    return machine.state.account(account).owner if 0 < account <= machine.state.account_count else None
+
+
+def _batch(node: Node, reader: Reader, position: int) -> tuple[list[str], list[Result], Transfers]:
+    """Read a batch back; on a worker thread."""
+    entry = node.reader.entry(position)
+    envelope = messages.parse(entry.message)
+    owner = node.machine.directory.keys.get(envelope.key_id)
+    may_read = (owner is not None and owner.party == reader.party) or reader.has(*_SEES_ALL)
+    if envelope.topic != "/v1/batches" or not may_read:
+        raise NotFound("MESSAGE_NOT_FOUND", "The signer has sent no batch at this position.", position=position)
+    items: PaymentItems = bodies.decode(envelope.topic, entry.message.body, node.genesis)
+    records = node.reader.records(position + 1, entry.count)
+    uetrs = [
+        schemas.uuid_text(id_of(high, low))
+        for high, low in zip(items.rows["uetr_hi"].tolist(), items.rows["uetr_lo"].tolist(), strict=True)
+    ]
+    return uetrs, item_outcomes(records, len(uetrs)), records
+
+
+def _result(index: int, uetr: str, outcome: Result, records: Transfers) -> dict[str, Any]:
+    body: dict[str, Any] = {"item": index, "uetr": uetr, "result": outcome.name}
+    if outcome is not Result.OK:
+        return body | {"state": PaymentStatus.REFUSED, "iso_status": "RJCT", "iso_reason": ISO_REASON[outcome]}
+    first = records[records["item"] == index][0]
+    status = PaymentStatus.ACCEPTED if int(first["group"]) else PaymentStatus.SETTLED
+    return body | {"state": status, "iso_status": ISO_STATUS[status]}

@@ -1,0 +1,219 @@
+"""What answers look like: from the frozen views of the ledger and of settlement to plain JSON.
+
+Money is ``{"asset", "amount"}`` with digits of minor units, instants are RFC 3339 in UTC with nanoseconds, ids are
+UUIDs, accounts are addresses. Whatever a reader does not need to see has no field here.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from typing import Any
+
+import msgspec
+import numpy as np
+from starlette.responses import Response
+
+from ledger.accounts import address
+from ledger.genesis import Genesis
+from ledger.journal import Header
+from ledger.reader import History
+from ledger.transfers import NO_MESSAGE, Flag, Result, Transfers, id_of
+from settlement.legs import Leg, TransferCode, uetr_of
+from settlement.port import WindowView
+from settlement.views import AccountView, ParticipantView, PaymentView, QuoteView, TrialRow
+
+__all__ = [
+    "account",
+    "answer",
+    "header",
+    "instant",
+    "listing",
+    "money",
+    "participant",
+    "payment",
+    "quote",
+    "records",
+    "trial_row",
+    "uuid_text",
+    "window",
+]
+
+_SECOND_NS = 10**9
+_KINDS = {Flag.PENDING: "pending", Flag.POST: "post", Flag.VOID: "void", Flag.EXPIRE: "expire"}
+
+
+def answer(data: Any, *, next_cursor: int | None = None, is_list: bool = False) -> Response:
+    """Wrap what a read gives; a list says where it goes on."""
+    body: dict[str, Any] = {"data": data}
+    if is_list:
+        body["next_cursor"] = None if next_cursor is None else str(next_cursor)
+    return Response(msgspec.json.encode(body), media_type="application/json")
+
+
+def listing(data: list[Any], next_cursor: int | None) -> Response:
+    """Wrap one page of a list."""
+    return answer(data, next_cursor=next_cursor, is_list=True)
+
+
+def uuid_text(number: int) -> str:
+    """Write a 128-bit id as people do."""
+    return str(uuid.UUID(int=number))
+
+
+def instant(time_ns: int) -> str | None:
+    """Write Unix nanoseconds as RFC 3339; zero is no instant."""
+    if not time_ns:
+        return None
+    seconds, nanoseconds = divmod(time_ns, _SECOND_NS)
+    moment = dt.datetime.fromtimestamp(seconds, dt.UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{nanoseconds:09d}Z"
+
+
+def money(asset: str, amount: int) -> dict[str, str]:
+    """Write an amount with its asset."""
+    return {"asset": asset, "amount": str(amount)}
+
+
+def payment(view: PaymentView) -> dict[str, Any]:
+    """Write one payment; ``reason`` and ``iso_reason`` stand there if it was refused or rejected."""
+    body: dict[str, Any] = {
+        "uetr": uuid_text(view.uetr),
+        "direction": "incoming" if view.incoming else "outgoing",
+        "state": view.status.value,
+        "iso_status": view.iso_status,
+        "debtor": view.debtor,
+        "creditor": view.creditor,
+        "money": money(view.asset, view.amount),
+        "creditor_asset": view.creditor_asset,
+        "creditor_amount": None if view.creditor_amount is None else str(view.creditor_amount),
+        "position": view.position,
+        "window": view.window,
+        "settled_position": view.settled_position,
+        "settled_at": instant(view.settled_ns or 0),
+    }
+    if view.reason is not Result.OK:
+        body |= {"reason": view.reason.name, "iso_reason": view.iso_reason}
+    return body
+
+
+def account(view: AccountView) -> dict[str, Any]:
+    """Write one account; balances are on its normal side."""
+    return {
+        "address": view.address,
+        "owner": view.owner,
+        "asset": view.asset,
+        "code": view.code,
+        "book": view.book,
+        "is_closed": view.closed,
+        "posted": str(view.posted),
+        "pending_out": str(view.pending_out),
+        "pending_in": str(view.pending_in),
+        "available": str(view.available),
+    }
+
+
+def quote(view: QuoteView) -> dict[str, Any]:
+    """Write one quote; the rate is sold minor units for each bought one."""
+    whole, fraction = divmod(view.rate_e8, 10**8)
+    return {
+        "quote": uuid_text(view.quote),
+        "provider": view.provider,
+        "sell": money(view.sell, view.maximum),
+        "left": str(view.left),
+        "buy": view.buy,
+        "rate": f"{whole}.{fraction:08d}",
+        "expires": instant(view.expires_ns),
+    }
+
+
+def participant(view: ParticipantView, ledger: str) -> dict[str, Any]:
+    """Write one participant with its own accounts."""
+    accounts = [
+        {"code": code, "asset": asset, "address": address(ledger, number)} for code, asset, number in view.accounts
+    ]
+    return {"code": view.code, "accounts": accounts}
+
+
+def trial_row(row: TrialRow) -> dict[str, Any]:
+    """Write the sums over the accounts of one code and asset on one book."""
+    return {
+        "book": row.book,
+        "code": row.code,
+        "asset": row.asset,
+        "account_count": row.accounts,
+        "debits_posted": str(row.debits_posted),
+        "credits_posted": str(row.credits_posted),
+        "debits_pending": str(row.debits_pending),
+        "credits_pending": str(row.credits_pending),
+    }
+
+
+def window(view: WindowView) -> dict[str, Any]:
+    """Write one window, without the statements themselves: they name participants' positions."""
+    return {
+        "ledger": view.ledger,
+        "window": view.number,
+        "state": view.state,
+        "attempt": view.attempt,
+        "open_window": view.open_window,
+        "outgoing_count": view.outgoing_count,
+        "incoming_count": view.incoming_count,
+        "opened_at": instant(view.opened_ns),
+        "closed_at": instant(view.closed_ns),
+        "settled_at": instant(view.settled_ns),
+        "settled_position": view.settled_position or None,
+        "statements": list(view.statements),
+    }
+
+
+def header(block: Header, block_hash: bytes) -> dict[str, Any]:
+    """Write a block's header."""
+    return {
+        "ledger": block.ledger,
+        "height": block.height,
+        "hash": block_hash.hex(),
+        "previous_hash": block.previous_hash.hex(),
+        "timestamp": instant(block.timestamp_ns),
+        "first_position": block.first_position,
+        "message_count": block.entry_count,
+        "expired_count": block.expired_count,
+        "record_count": block.transfer_count,
+        "tree_size": block.tree_size,
+        "tree_root": block.tree_root.hex(),
+        "body_hash": block.body_hash.hex(),
+    }
+
+
+def records(history: History, genesis: Genesis, account_number: int, asset: int) -> list[dict[str, Any]]:
+    """Write one page of an account's history."""
+    code = next((entry.code for entry in genesis.assets if entry.number == asset), "")
+    return [
+        _record(row, position, genesis.ledger, account_number, code)
+        for row, position in zip(_rows(history.records), history.positions, strict=True)
+    ]
+
+
+def _rows(table: Transfers) -> list[np.void]:
+    return list(table)
+
+
+def _record(row: np.void, position: int, ledger: str, account_number: int, asset: str) -> dict[str, Any]:
+    """Write one record as the account sees it: the other side by its address, the payment by its UETR."""
+    is_debit = int(row["debit"]) == account_number
+    kind = next((name for flag, name in _KINDS.items() if int(row["flags"]) & flag), "posted")
+    message = int(row["message"])
+    body: dict[str, Any] = {
+        "position": position,
+        "message": None if message == NO_MESSAGE else message,
+        "side": "debit" if is_debit else "credit",
+        "other": address(ledger, int(row["credit"] if is_debit else row["debit"])),
+        "money": money(asset, int(row["amount"])),
+        "kind": kind,
+        "purpose": TransferCode(int(row["code"])).name if int(row["code"]) else None,
+        "leg": Leg(int(row["leg"])).name,
+        "window": int(row["group"]) // 4 or None,
+    }
+    if int(row["code"]) in (TransferCode.PAYMENT, TransferCode.INCOMING):
+        body["uetr"] = uuid_text(uetr_of(id_of(row["id_hi"], row["id_lo"])))
+    return body
