@@ -1,0 +1,90 @@
+"""``hugang verify``: check exports without any node."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from gateway.cli.options import hand_over, json_option
+
+if TYPE_CHECKING:
+    from gateway.cli.exits import ExitCode
+    from gateway.cli.terminal import Terminal
+    from gateway.verification import Verification
+
+__all__ = ["command"]
+
+
+class _Hash(click.ParamType):  # type: ignore[type-arg] # generic only from click 8.2 on
+    """A SHA-256 in hex."""
+
+    name = "SHA256"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> bytes:
+        text = str(value)
+        if len(text) != 64 or not set(text) <= set("0123456789abcdef"):
+            self.fail("64 lower-case hexadecimal digits", param, ctx)
+        return bytes.fromhex(text)
+
+
+@click.command("verify")
+@click.argument("target", type=click.Path(exists=True, path_type=Path))
+@click.option("--genesis-hash", "hashes", type=_Hash(), multiple=True,
+              help="Hash of a genesis that you trust; give it once for each ledger.")  # fmt: skip
+@json_option
+def command(target: Path, hashes: tuple[bytes, ...], *, as_json: bool) -> ExitCode:
+    """Replay the exports in TARGET and check everything: hashes, signatures, records, both ledgers together.
+
+    TARGET is a folder that `hugang export` wrote, or one journal. Without --genesis-hash the genesis in the export is
+    believed; compare the hash that is printed. A refused export ends with code 5 and names the first bad record.
+    """
+    from gateway.cli.exits import ExitCode
+    from gateway.cli.terminal import Terminal
+    from gateway.verification import find_exports, verify_exports
+    from ledger.runtime import SystemRuntime
+
+    terminal = Terminal()
+    exports = find_exports(target)
+    checked: dict[Path, int] = {}
+    result = verify_exports(
+        exports, trusted_hashes=frozenset(hashes), runtime=SystemRuntime(), progress=checked.__setitem__
+    )
+    hand_over(result)
+    if as_json:
+        terminal.json(result.to_builtins())
+    else:
+        _show(terminal, result)
+    return ExitCode.OK if result.is_good else ExitCode.INTEGRITY
+
+
+def _show(terminal: Terminal, result: Verification) -> None:
+    """Print what was found, and last the verdict."""
+    rows = [
+        (
+            ledger,
+            f"{report.block_count:,}",
+            f"{report.message_count:,}",
+            f"{report.record_count:,}",
+            f"{report.refused_count:,}",
+            f"{report.stages_ns['total'] / 1e9:.2f} s",
+            report.genesis_hash.hex(),
+        )
+        for ledger, report in result.reports.items()
+    ]
+    if rows:
+        columns = ("ledger", "blocks", "messages", "records", "refused", "replayed in", "genesis")
+        terminal.table("", columns, rows, right=(1, 2, 3, 4, 5))
+    if result.findings:
+        found = [(item.outcome.value, item.invariant, item.subject, item.sentence) for item in result.findings]
+        terminal.table("", ("", "", "", ""), found)
+    if result.windows:
+        count = sum(window.settled for window in result.windows)
+        terminal.say(f"{len(result.windows)} windows with {count:,} payments proved by their certificates")
+    failure = result.failure
+    if failure is None:
+        terminal.say("VERIFIED", style="bold green")
+        return
+    place = "" if failure.position is None else f", position {failure.position} (block {failure.block})"
+    terminal.say(f"REFUSED {failure.subject}: {failure.code}{place}: {failure.sentence}", style="bold red")

@@ -1,0 +1,206 @@
+"""Checking exports without any node: each journal replayed, both held against each other, every window's certificate.
+
+Nothing is believed but the genesis: the one whose hash the auditor names, or else the one in the export, whose hash is
+reported so that the auditor can compare it.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ledger import genesis as genesis_documents
+from ledger.audit import Report, verify
+from ledger.errors import IntegrityFailure, NotFound
+from ledger.exports import FILE_NAME, ExportFile
+from ledger.runtime import Runtime
+from settlement import certificate
+from settlement.book import WindowState
+from settlement.interpreter import Settlement
+from settlement.reconcile import Finding, is_sound, reconcile
+from settlement.report import WindowReport
+
+__all__ = ["Failure", "Verification", "find_exports", "verify_exports"]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why an export was refused: where, by which code, and the first bad record."""
+
+    subject: str
+    code: str
+    sentence: str
+    block: int | None = None
+    position: int | None = None
+
+
+@dataclass(slots=True)
+class Verification:
+    """What came of checking one export or a pair."""
+
+    reports: dict[str, Report] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+    windows: list[WindowReport] = field(default_factory=list)
+    """Those settled on both ledgers, each proved by its certificate."""
+    failure: Failure | None = None
+
+    @property
+    def is_good(self) -> bool:
+        """Whether everything that was checked holds."""
+        return self.failure is None
+
+    def to_builtins(self) -> dict[str, Any]:
+        """Give the result for programs; amounts and positions are exact."""
+        failure = self.failure
+        return {
+            "verdict": "verified" if self.is_good else "refused",
+            "ledgers": {ledger: _ledger(report) for ledger, report in self.reports.items()},
+            "findings": [
+                {
+                    "invariant": finding.invariant,
+                    "subject": finding.subject,
+                    "outcome": finding.outcome.value,
+                    "sentence": finding.sentence,
+                }
+                for finding in self.findings
+            ],
+            "windows": [_window(report) for report in self.windows],
+            "failure": None
+            if failure is None
+            else {
+                "subject": failure.subject,
+                "code": failure.code,
+                "sentence": failure.sentence,
+                "block": failure.block,
+                "position": failure.position,
+            },
+        }
+
+
+def find_exports(target: Path) -> list[Path]:
+    """Give the exports of a folder as ``hugang export`` writes it, of one ledger's folder, or the one file named.
+
+    Raises:
+        NotFound: there is none.
+    """
+    if target.is_file():
+        return [target]
+    places = [target / FILE_NAME, *(target / ledger / FILE_NAME for ledger in ("sh", "hk"))]
+    found = [place for place in places if place.is_file()]
+    if not found:
+        raise NotFound("EXPORT_NOT_FOUND", "No export lies there.", folder=str(target), file=FILE_NAME)
+    return found
+
+
+def verify_exports(
+    exports: list[Path],
+    *,
+    trusted_hashes: frozenset[bytes] = frozenset(),
+    runtime: Runtime,
+    progress: Callable[[Path, int], None] = lambda _path, _height: None,
+) -> Verification:
+    """Check exports; two of them are also reconciled.
+
+    Args:
+        exports: one journal, or those of both ledgers.
+        trusted_hashes: SHA-256 of the genesis documents that the auditor trusts; empty believes those in the exports.
+        runtime: for measuring and the id tables' keys.
+        progress: told each height that has been checked.
+    """
+    result = Verification()
+    books = {}
+    for path in exports:
+        settlement: list[Settlement] = []
+        subject = f"{path.parent.name}/{path.name}"
+        try:
+            report = _verify_one(path, settlement, trusted_hashes, runtime, functools.partial(progress, path))
+        except IntegrityFailure as error:
+            result.failure = Failure(subject, error.code, error.sentence, error.block, error.position)
+            return result
+        result.reports[report.ledger] = report
+        books[report.ledger] = (report.machine, settlement[0].book)
+    if len(books) == 2:
+        result.findings = reconcile(books)
+        broken = next((finding for finding in result.findings if finding.outcome.value == "broken"), None)
+        if not is_sound(result.findings) and broken is not None:
+            result.failure = Failure(f"{broken.invariant} {broken.subject}", "RECONCILIATION", broken.sentence)
+            return result
+        _check_certificates(result, books)
+    return result
+
+
+def _verify_one(
+    path: Path,
+    settlement: list[Settlement],
+    trusted_hashes: frozenset[bytes],
+    runtime: Runtime,
+    progress: Callable[[int], None],
+) -> Report:
+    """Replay one journal; its interpreter is left in ``settlement``."""
+    with ExportFile(path) as export:
+        document = export.genesis()
+        own_hash = hashlib.sha256(document).digest()
+        trusted = own_hash if own_hash in trusted_hashes else min(trusted_hashes, default=None)
+
+        def interpreter() -> Settlement:
+            settlement.append(Settlement(genesis_documents.decode(document)))
+            return settlement[-1]
+
+        return verify(
+            export, interpreter_factory=interpreter, trusted_genesis_hash=trusted, progress=progress, runtime=runtime
+        )
+
+
+def _check_certificates(result: Verification, books: dict[str, Any]) -> None:
+    """Build every settled window's certificate from one journal and prove it from the two genesis blocks (I6, I13)."""
+    machines = [machine for machine, _ in books.values()]
+    pair = (machines[0].genesis, machines[1].genesis)
+    book = books["SH"][1]
+    settled = [number for number, window in book.windows.items() if window.state is WindowState.SETTLED]
+    try:
+        built = [certificate.build(book.windows[number].statements) for number in sorted(settled)]
+        result.windows = [proved.report for proved in certificate.verify_chain(built, pair)]
+    except IntegrityFailure as error:
+        result.failure = Failure("certificate", error.code, error.sentence)
+
+
+def _ledger(report: Report) -> dict[str, Any]:
+    return {
+        "network": report.network,
+        "genesis_hash": report.genesis_hash.hex(),
+        "blocks": report.block_count,
+        "messages": report.message_count,
+        "records": report.record_count,
+        "refused": report.refused_count,
+        "expired": report.expired_count,
+        "tree_size": report.tree_size,
+        "tree_root": report.tree_root.hex(),
+        "last_hash": report.last_hash.hex(),
+        "seconds": {stage: round(spent_ns / 1e9, 3) for stage, spent_ns in report.stages_ns.items()},
+    }
+
+
+def _window(report: WindowReport) -> dict[str, Any]:
+    return {
+        "window": report.window,
+        "attempt": report.attempt,
+        "settled": report.settled,
+        "carried_out": report.carried_out,
+        "assets": {
+            asset: {"gross": str(totals.gross), "net": str(totals.net), "saved_bp": totals.saving_bp}
+            for asset, totals in report.assets.items()
+        },
+        "net_sums": _net_sums(report),
+    }
+
+
+def _net_sums(report: WindowReport) -> dict[str, str]:
+    """Give the sum of all net positions by asset, over both ledgers: zero each (I6)."""
+    sums: dict[str, int] = dict.fromkeys(report.assets, 0)
+    for net in report.nets:
+        sums[net.asset] = sums.get(net.asset, 0) + net.amount
+    return {asset: str(total) for asset, total in sums.items()}
