@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from ledger.compiled import Number, kernel
 from ledger.errors import InvariantViolation
-from ledger.holds import BOUND, FREE, HOLD_TOP, OPEN, drop_stale, end_hold, give_back, push_deadline
+from ledger.holds import BOUND, FREE, HOLD_TOP, OPEN, drop_stale, end_hold, give_back
 from ledger.registry import Array, IdStatus
 from ledger.state import State
 
@@ -69,15 +69,15 @@ def _end_all(
 
 
 @kernel
-def _set_status(slots: Array, holds: Array, status: Number, deadlines: Array, control: Array) -> None:
-    """Bind or release holds by slot; a released deadline counts again."""
+def _set_status(slots: Array, holds: Array, status: Number) -> Number:
+    """Bind or release holds by slot; give how many of those that changed have a deadline."""
+    count = 0
     for i in range(slots.size):
-        slot = np.int64(slots[i])
-        hold = holds[slot]
+        hold = holds[np.int64(slots[i])]
         if hold["status"] != status:
             hold["status"] = status
-            if status == OPEN and hold["deadline"] != 0:
-                push_deadline(deadlines, control, hold, slot)
+            count += hold["deadline"] != 0
+    return count
 
 
 @kernel
@@ -105,7 +105,7 @@ def group_bind(state: State, group: int) -> int:
         InvariantViolation: 0 is no group.
     """
     slots = _slots_of(state, group, None)
-    _set_status(slots, state.hold_table.array, BOUND, state.deadlines.array, state.control)
+    _set_status(slots, state.hold_table.array, BOUND)
     drop_stale(state.deadlines.array, state.control, state.hold_table.array)
     return len(slots)
 
@@ -117,8 +117,9 @@ def group_release(state: State, group: int) -> int:
         InvariantViolation: 0 is no group.
     """
     slots = _slots_of(state, group, None)
-    state.reserve_deadlines(len(slots))
-    _set_status(slots, state.hold_table.array, OPEN, state.deadlines.array, state.control)
+    if _set_status(slots, state.hold_table.array, OPEN):
+        # Some of them may still be in the heap from before they were bound; building it anew keeps each there once.
+        state.sweep_deadlines()
     return len(slots)
 
 

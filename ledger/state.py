@@ -304,14 +304,15 @@ class State:
         if size + count <= len(self.deadlines.array):
             return
         if size > 2 * self.hold_count:
-            size = self._sweep_deadlines()
+            size = self.sweep_deadlines()
         self.deadlines.grow(2 * (size + count))
 
-    def _sweep_deadlines(self) -> int:
-        """Build the heap anew from the open holds. In order of deadline it is a heap."""
+    def sweep_deadlines(self) -> int:
+        """Build the heap anew from the open holds and give its size. In order of deadline it is a heap."""
         table = self.hold_table.array[: self.control[HOLD_TOP]]
         slots = np.flatnonzero((table["status"] == OPEN) & (table["deadline"] != 0))
         slots = slots[np.argsort(table["deadline"][slots], kind="stable")]
+        self.deadlines.grow(len(slots))
         fresh = self.deadlines.array[: len(slots)]
         fresh["deadline"], fresh["position"] = table["deadline"][slots], table["position"][slots]
         fresh["slot"] = slots

@@ -1,0 +1,1 @@
+"""Property tests: the real thing against a model written from the specification."""
