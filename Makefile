@@ -12,7 +12,7 @@ SOURCES := $(PACKAGES) tests
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help setup demo up down clean distclean test test-long check bench faults docs wheel lock
+.PHONY: help setup demo up down clean distclean test test-long check bench faults docs wheel lock postgres
 
 help: ## List the targets, each with one sentence.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -26,7 +26,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 	  echo "setup: '$(PYTHON)' has no venv module; install it (on Debian or Ubuntu the package python3-venv)" >&2; exit 1; }
 	@test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,load]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,load,postgres]'
 	@if test -f ledger/warm.py; then echo "setup: compiling the posting kernel"; $(BIN)/python -m ledger.warm; fi
 	@touch $(STAMP)
 
@@ -59,6 +59,9 @@ check: setup ## Check format, lint, types, layers and the fast tests.
 	$(BIN)/mypy $(PACKAGES)
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest
+
+postgres: setup ## Find a PostgreSQL server for the tests that need one, or install it.
+	@$(BIN)/python -m tests.postgresql_server
 
 bench: setup ## Measure this machine and write the figures down.
 	$(BIN)/python -m benchmarks

@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.postgresql_server import PostgresqlServer, new_server, remove
+from tests.store_places import Database, PostgresqlPlace, SqlitePlace
+
 LOOPBACK_HOSTS = frozenset({"", "127.0.0.1", "::1", "localhost"})
 NETWORK_EVENTS = frozenset({"socket.bind", "socket.connect", "socket.getaddrinfo", "socket.sendto"})
 
@@ -64,3 +67,19 @@ def no_process_left_behind() -> Iterator[None]:
 def anyio_backend() -> str:
     """Run coroutine tests (``pytest.mark.anyio``) on asyncio, as production does."""
     return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator[PostgresqlServer]:
+    """Give a private PostgreSQL server, one for the whole run; skip where its programs are missing."""
+    server = new_server()
+    yield server
+    remove(server)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Database:
+    """Give an empty place for each kind of store on a database in turn."""
+    if request.param == "sqlite":
+        return SqlitePlace(tmp_path / "journal.db")
+    return PostgresqlPlace(request.getfixturevalue("postgresql_server"))

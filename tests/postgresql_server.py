@@ -16,12 +16,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
+
+Row = tuple[Any, ...]
 
 PROGRAMS = ("initdb", "postgres")
 DEBIAN_BINARIES = Path("/usr/lib/postgresql")
@@ -34,12 +37,10 @@ MISSING = (
     "PostgreSQL's server programs (initdb, postgres) are not on this machine; on Debian or Ubuntu install the package "
     "postgresql, on Fedora postgresql-server, on Alpine postgresql. The tests that need them are skipped."
 )
+# What makes a commit durable is left at the defaults of the server, which have it on.
 SETTINGS = {
     "listen_addresses": "",
     "unix_socket_permissions": "0700",
-    "fsync": "on",
-    "full_page_writes": "on",
-    "synchronous_commit": "on",
     "max_connections": "40",
     "shared_buffers": "32MB",
     "max_wal_size": "256MB",
@@ -88,15 +89,15 @@ class PostgresqlServer:
     """Whose rights the server has; ``None`` for our own."""
     settings: dict[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
-    database_count: int = 0
+    schema_count: int = 0
 
     @property
     def socket_folder(self) -> Path:
         """Where the server listens."""
         return self.folder / "socket"
 
-    def url(self, database: str = "postgres", *, options: str = "") -> str:
-        """Give the URL of a database of this server."""
+    def url(self, *, database: str = "postgres", options: str = "") -> str:
+        """Give the URL of a database of this server; ``options`` are settings of the session, ``-cname=value``."""
         name = self.user or pwd.getpwuid(os.geteuid()).pw_name
         query = f"?host={quote(str(self.socket_folder), safe='')}"
         query += f"&options={quote(options, safe='')}" if options else ""
@@ -136,36 +137,29 @@ class PostgresqlServer:
             time.sleep(0.01)
 
     def stop(self) -> None:
-        """Stop the server for sure: politely, at once, by force."""
+        """Stop the server for sure: at once, for its data are of no more use, and else by force."""
         if self.process is None:
             return
-        for sign in (signal.SIGINT, signal.SIGQUIT):
-            self.process.send_signal(sign)
-            try:
-                self.process.wait(STOP_TIME_S_MAX)
-            except subprocess.TimeoutExpired:
-                continue
-            self.process = None
-            return
-        self.kill()
+        self.process.send_signal(signal.SIGQUIT)
+        try:
+            self.process.wait(STOP_TIME_S_MAX)
+        except subprocess.TimeoutExpired:
+            self.kill()
+        self.process = None
 
-    def execute(self, *statements: str, database: str = "postgres") -> list[tuple[object, ...]]:
-        """Run statements, each by itself, as the server's superuser; give the rows of the last one that has some."""
+    def run(self, statement: str, values: Sequence[object] = (), *, options: str = "") -> list[Row]:
+        """Run one statement (``%s`` for each value) by itself as the server's superuser, and give its rows."""
         import psycopg
 
-        rows: list[tuple[object, ...]] = []
-        address = self.url(database).replace("+psycopg", "", 1)
-        with psycopg.connect(address, autocommit=True) as connection:
-            for statement in statements:
-                cursor = connection.execute(statement.encode())
-                rows = cursor.fetchall() if cursor.description is not None else rows
-        return rows
+        with psycopg.connect(self.url(options=options).replace("+psycopg", "", 1), autocommit=True) as connection:
+            cursor = connection.execute(statement.encode(), values or None)
+            return cursor.fetchall() if cursor.description is not None else []
 
-    def new_database(self) -> str:
-        """Make an empty database and give its name."""
-        self.database_count += 1
-        name = f"store_{self.database_count}"
-        self.execute(f"CREATE DATABASE {name}")
+    def new_schema(self) -> str:
+        """Make an empty schema and give its name; it costs a fraction of a database."""
+        self.schema_count += 1
+        name = f"store_{self.schema_count}"
+        self.run(f"CREATE SCHEMA {name}")
         return name
 
     def log(self) -> str:
@@ -200,7 +194,7 @@ class PostgresqlServer:
             self.process = None
             raise RuntimeError(f"the server ended by itself:\n{self.log()[-4000:]}")
         try:
-            self.execute("SELECT 1")
+            self.run("SELECT 1")
         except psycopg.OperationalError:
             return False
         return True
@@ -317,17 +311,22 @@ def _refuse_cluster() -> None:
     APT_CLUSTER.write_text(re.sub(r"(?m)^#?\s*create_main_cluster\b.*$", "create_main_cluster = false", lines))
 
 
-def main() -> int:
-    """Say where the server's programs are, installing them if need be; 0 when they are there."""
+def main(arguments: list[str]) -> int:
+    """Say where the server's programs are, installing them if need be.
+
+    With ``--check`` nothing is said or installed, and the result is 0 exactly when they are there.
+    """
+    if arguments == ["--check"]:
+        return int(find_binaries() is None)
     if find_binaries() is None:
         install()
     binaries = find_binaries()
     if binaries is None:
         say(MISSING)
-        return 3
+        return 0
     say(f"{version(binaries)} in {binaries}; the tests start servers of their own from it")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -53,8 +53,10 @@ class MemoryStore:
 
     def blocks(self, from_height: int = 1) -> Iterator[EncodedBlock]:
         """Give the blocks from a height on, in order."""
-        for height in range(from_height, self.last_height() + 1):
+        height = from_height
+        while height <= self.last_height():
             yield self.block(height)
+            height += 1
 
     def block(self, height: int) -> EncodedBlock:
         """Give one block; see ``Store.block``."""

@@ -1,4 +1,4 @@
-"""What every store promises, on each that needs no server; then what only the file can break."""
+"""What every store promises, on each of the three; then what only the file can break."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from ledger.runtime import Runtime
 from ledger.store import PART_SIZE, MemoryStore, SqliteStore, Store, base, sqlite
 from tests.block_fixture import Blocks, encoded, stored
 from tests.ledger_fixture import GENESIS_BYTES, make_runtime
+from tests.store_places import PostgresqlPlace
 
 PATH_NAME = "sh.db"
 
@@ -61,9 +62,11 @@ class FilePlace:
         return SqliteStore.open(self.path, runtime=make_runtime())
 
 
-@pytest.fixture(params=["memory", "file"])
+@pytest.fixture(params=["memory", "file", "server"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     """Give each kind of place in turn."""
+    if request.param == "server":
+        return PostgresqlPlace(request.getfixturevalue("postgresql_server"))
     return MemoryPlace() if request.param == "memory" else FilePlace(tmp_path)
 
 
@@ -109,6 +112,27 @@ def test_blocks_can_begin_anywhere(place: Place) -> None:
         store.append(blocks.make())
     assert list(store.blocks(3)) == encoded(blocks.made[2:])
     assert list(store.blocks(5)) == []
+    store.close()
+
+
+def test_reading_meets_what_is_appended_meanwhile(place: Place) -> None:
+    """Whoever has read to the end of what was there goes on with what was appended while reading."""
+    blocks = Blocks(seed=20)
+    store = place.create()
+    store.append(blocks.make())
+    reading = store.blocks()
+    first = next(reading)
+    store.append(blocks.make())
+    assert [first, *reading] == encoded(blocks.made)
+    store.close()
+
+
+def test_crossings_surround_the_commit(place: Place) -> None:
+    """Each append passes the crossing before and the crossing after its commit, in this order."""
+    seen: list[str] = []
+    store = place.create(runtime=make_runtime(on_crossing=seen.append))
+    store.append(Blocks(seed=21).make())
+    assert seen == ["store.before_commit", "store.after_commit"]
     store.close()
 
 
@@ -221,7 +245,8 @@ def test_threads_read_while_one_writes(place: Place) -> None:
     store = place.create()
 
     def read(_: int) -> bool:
-        return stored(store) == encoded(made)[: len(stored(store))]
+        found = stored(store)
+        return found == encoded(made)[: len(found)]
 
     with ThreadPoolExecutor(3) as readers:
         waiting = [readers.submit(read, number) for number in range(6)]
