@@ -11,6 +11,7 @@ __all__ = [
     "BLOCK",
     "CYCLE",
     "HEALTH",
+    "NET_POSITION",
     "NOTE",
     "OPERATIONS",
     "PARTICIPANT",
@@ -78,7 +79,7 @@ WINDOW: dict[str, Any] = {
     "closed_at": "2026-01-05T08:00:00.000000000Z",
     "settled_at": "2026-01-05T08:00:01.250000000Z",
     "settled_position": 4602,
-    "statements": ["acceptance/HK", "acceptance/SH", "close", "decision/HK/1", "list/HK", "list/SH", "proposal/1"],
+    "statements": ["acceptance/HK", "acceptance/SH", "close", "decision/HK/1", "list/HK", "list/SH"],
 }
 PARTICIPANT: dict[str, Any] = {
     "code": "BANK-A",
@@ -163,23 +164,24 @@ TRIAL_BALANCE: dict[str, Any] = {
 CYCLE: dict[str, Any] = {
     "window": 6,
     "state": "SETTLED",
-    "stage": "apply",
+    "stage": "settled",
+    "problem": None,
     "started_at": "2026-01-05T08:00:00.000000000Z",
     "ended_at": "2026-01-05T08:00:01.250000000Z",
-    "stages_ms": {"close": 12, "accept": 120, "reject": 8, "net": 40, "vote": 30, "decide": 60, "apply": 40},
+    "stages_us": {"close": 12000, "accept": 120000, "reject": 8000, "net": 40000, "vote": 30000, "decide": 60000},
     "report": {
         "attempt": 1,
-        "policy": "maximal/0",
-        "settled": 2200,
-        "rejected": 2,
-        "cancelled": 0,
+        "policy": "fifo-readd/1",
         "carried_in": 0,
         "accepted": 2202,
+        "settled": 2200,
+        "cancelled": 0,
+        "rejected": 2,
         "carried_out": 0,
         "assets": {"CNY": {"gross": "99120000", "net": "4100000", "saving_bp": 9586}},
-        "nets": [{"ledger": "SH", "participant": "BANK-A", "asset": "CNY", "amount": "-4100000"}],
     },
 }
+NET_POSITION: dict[str, str] = {"ledger": "SH", "participant": "BANK-A", "asset": "CNY", "amount": "-4100000"}
 _PAYMENT: dict[str, Any] = {
     "uetr": UETR,
     "debtor": WALLET_SH,
@@ -270,5 +272,14 @@ OPERATIONS: dict[str, Operation] = {
         {"uetr": UETR},
         {"uetr": UETR, "state": "CANCELLED", "iso_status": "CANC", **RECEIPT},
         ("PAYMENT_NOT_FOUND", "PAYMENT_DECIDED"),
+    ),
+    "/v1/cycles": Operation(
+        "Settle the open window now",
+        "Signed by the settlement operator's own key. The cycle runs on by itself; its state is at the address in "
+        "Location.",
+        {},
+        {**CYCLE, "state": "RUNNING", "stage": "close", "ended_at": None, "stages_us": None, "report": None},
+        ("CYCLE_RUNNING", "NODE_UNREACHABLE"),
+        202,
     ),
 }

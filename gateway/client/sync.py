@@ -52,7 +52,7 @@ class Client:
         Args:
             base_url: scheme and authority of the server.
             private_key: who signs; without one only public answers can be read.
-            network: the network's name; by default what the server's genesis says, which trusts the server.
+            network: the network's name; by default what the server says, which trusts the server.
             runtime: clock and ids.
             try_count: how often one request is sent at most.
             timeout_s: how long one exchange may take.
@@ -92,7 +92,7 @@ class Client:
         if self._signer is None:
             if self._private_key is None:
                 raise MalformedInput("KEY_MISSING", "A client without a private key can only read what is public.")
-            network = self._network if self._network is not None else str(self.genesis()["network"])
+            network = self._network if self._network is not None else str(self.health()["network"])
             self._signer = Signer(self.base_url, self._private_key, network)
         return self._signer
 
@@ -314,6 +314,11 @@ class Client:
     def cycle(self, window: int) -> Data:
         """Read how far the settlement of a window is."""
         return self._get(f"/v1/cycles/{window}", signed=False)
+
+    def cycle_positions(self, window: int) -> list[Data]:
+        """Read the net positions of a settled window; the settlement operator's own key signs."""
+        found: list[Data] = self._read(f"/v1/cycles/{window}/positions", {}, signed=True)["data"]
+        return found
 
     # --- how it is sent -----------------------------------------------------------------------------------------------
 
