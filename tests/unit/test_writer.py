@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
 import pytest
 
 from ledger import journal
-from ledger.audit import verify
 from ledger.errors import (
     Conflict,
     Forbidden,
@@ -24,20 +19,17 @@ from ledger.errors import (
 )
 from ledger.journal import Block
 from ledger.machine import Admitted, Answer, Machine
-from ledger.messages import Message
-from ledger.runtime import SECOND_NS, ManualRuntime, Runtime, SystemRuntime
-from ledger.store import MemoryStore, SqliteStore, Store
+from ledger.runtime import SECOND_NS, Runtime
+from ledger.store import MemoryStore
 from ledger.transfers import Flag
 from ledger.writer import Writer, open_machine
 from tests.ledger_fixture import (
-    CREDIT,
     GENESIS_BYTES,
     HASH_KEY,
     START_S,
     FixtureInterpreter,
     make_machine,
     make_runtime,
-    open_body,
     private_key,
     reference_chain,
     register_body,
@@ -45,68 +37,9 @@ from tests.ledger_fixture import (
     statement,
     transfer,
 )
+from tests.writer_fixture import ACCOUNTS, Node, note, payment, running
 
 pytestmark = pytest.mark.anyio
-
-ACCOUNTS = (
-    statement("alice", "open", open_body(flags=CREDIT), serial=1),
-    statement("bob", "open", open_body(), serial=2),
-)
-
-
-def payment(identifier: int, *, amount: int = 5, flags: Flag = Flag.NONE, timeout_s: int = 0) -> Message:
-    """Give a message that moves money from Alice to Bob."""
-    command = transfer(identifier, debit=1, credit=2, amount=amount, flags=flags, timeout_s=timeout_s)
-    return statement("alice", "post", command.tobytes(), serial=identifier)
-
-
-def note(serial: int, signer: str = "alice") -> Message:
-    """Give a message that derives nothing."""
-    return statement(signer, "note", b"", serial=serial)
-
-
-class Node:
-    """A writer with all that it stands on."""
-
-    def __init__(self, runtime: Runtime, store: Store, machine: Machine, **limits: int) -> None:
-        self.runtime = runtime
-        self.store = store
-        self.machine = machine
-        self.writer = Writer(machine, store, private_key("node"), runtime, **limits)
-
-    def admit(self, message: Message) -> Admitted:
-        """Admit as a gateway does."""
-        return self.machine.admit(message, at_ns=self.runtime.now_ns())
-
-    async def submit(self, message: Message) -> Answer:
-        """Admit and submit."""
-        return await self.writer.submit(self.admit(message))
-
-    async def submit_all(self, *messages: Message) -> list[Any]:
-        """Submit together; failures are given, not raised."""
-        waiting = [self.writer.submit(self.admit(message)) for message in messages]
-        return await asyncio.gather(*waiting, return_exceptions=True)
-
-    def heights(self) -> list[tuple[int, int]]:
-        """Give the messages and the transfers of each block."""
-        headers = [journal.decode_header(encoded.header) for encoded in self.store.blocks()]
-        return [(header.entry_count, header.transfer_count) for header in headers]
-
-
-@asynccontextmanager
-async def running(
-    *, runtime: ManualRuntime | None = None, store: Store | None = None, machine: Machine | None = None, **limits: int
-) -> AsyncIterator[Node]:
-    """Run a writer in memory, with hand-moved time unless told otherwise."""
-    world = make_runtime() if runtime is None else runtime
-    place = MemoryStore(GENESIS_BYTES, runtime=world) if store is None else store
-    node = Node(world, place, make_machine() if machine is None else machine, **limits)
-    await node.writer.start()
-    try:
-        yield node
-    finally:
-        await node.writer.stop()
-
 
 # --- messages ---------------------------------------------------------------------------------------------------------
 
@@ -542,116 +475,3 @@ async def test_dying_at_any_point_loses_no_answer(point: str) -> None:
         assert (await node.submit(note(2))).position == 1
         assert (await node.submit(note(3))).position == 2
         assert node.heights() == [(1, 0)] * 3
-
-
-# --- reopening --------------------------------------------------------------------------------------------------------
-
-
-async def test_reopening_gives_the_same_machine() -> None:
-    """A machine that has followed the journal has the money, tree, answers and interpreter of the one that wrote it."""
-    chain = reference_chain()
-    heights: list[int] = []
-    machine = open_machine(chain.store(), FixtureInterpreter, HASH_KEY, progress=heights.append)
-    assert machine.state.money_digest() == chain.machine.state.money_digest()
-    assert machine.frontier.to_bytes() == chain.machine.frontier.to_bytes()
-    assert (machine.height, machine.position, machine.timestamp_ns, machine.previous_hash) == (
-        chain.machine.height,
-        chain.machine.position,
-        chain.machine.timestamp_ns,
-        chain.machine.previous_hash,
-    )
-    assert machine.answers == chain.machine.answers
-    assert machine.interpreter.__dict__ == chain.machine.interpreter.__dict__
-    assert heights == [1, 2, 3, 4, 5]
-
-
-async def test_a_registration_and_its_use_reopen() -> None:
-    """A key that was registered in a block may sign a later message of that block, when reopening too."""
-    chain = reference_chain()
-    signers = {entry.message.base.split(b"signer ")[1][:64] for entry in chain.blocks[0].entries}
-    machine = open_machine(chain.store(), FixtureInterpreter, HASH_KEY)
-    assert machine.directory.by_code("CAROL").number == 5
-    assert len(signers) == 4
-
-
-@pytest.mark.parametrize("position", [0, 5, 9, 12])
-async def test_reopening_names_a_changed_record(position: int) -> None:
-    """A stored byte that changed is found when reopening, with its block and position."""
-    chain = reference_chain()
-    store = chain.store()
-    index = next(i for i, block in enumerate(chain.blocks) if block.header.first_position > position) - 1
-    block = chain.blocks[index]
-    layout = journal.layout(block.header, block.encoded.body)
-    message, row = layout.locate(position)
-    offset = layout.message(message)[0] + 20 if message is not None else layout.transfers_offset + (row or 0) * 8
-    body = bytearray(block.encoded.body)
-    body[offset] ^= 1
-    store._blocks[index] = journal.EncodedBlock(block.encoded.header, block.encoded.signature, bytes(body))
-    with pytest.raises(IntegrityFailure) as caught:
-        open_machine(store, FixtureInterpreter, HASH_KEY)
-    assert (caught.value.block, caught.value.position) == (index + 1, position)
-
-
-async def test_reopening_refuses_a_foreign_genesis() -> None:
-    """A store whose genesis cannot be read is refused as damaged."""
-    store = MemoryStore(b"{}", runtime=make_runtime())
-    with pytest.raises(IntegrityFailure, match="GENESIS_MALFORMED"):
-        open_machine(store, FixtureInterpreter, HASH_KEY)
-
-
-# --- with real threads and a real file --------------------------------------------------------------------------------
-
-
-async def load(node: Node, *, client_count: int, payment_count: int) -> list[Answer]:
-    """Let several clients pay at once, each waiting for its answers."""
-
-    async def client(number: int) -> list[Answer]:
-        first = 1_000 + number * payment_count
-        return [await node.submit(payment(first + index)) for index in range(payment_count)]
-
-    return [answer for answers in await asyncio.gather(*map(client, range(client_count))) for answer in answers]
-
-
-async def test_many_clients_share_a_real_writer(tmp_path: Path) -> None:
-    """Concurrent clients on a file get distinct positions, fewer blocks than messages, and a journal that verifies."""
-    runtime = SystemRuntime()
-    store = SqliteStore.create(tmp_path / "sh.db", GENESIS_BYTES, runtime=runtime)
-    node = Node(runtime, store, make_machine())
-    await node.writer.start()
-    threads: set[str] = set()
-    try:
-        await node.submit_all(*ACCOUNTS)
-        answers = await load(node, client_count=8, payment_count=12)
-        for _ in range(3):
-            threads.add(await node.writer.read(lambda _: threading.current_thread().name))
-    finally:
-        await node.writer.stop()
-    assert len(threads) == 1
-    assert threading.current_thread().name not in threads
-    assert sorted(answer.position for answer in answers) == list(range(2, 2 + 2 * 96, 2))
-    report = verify(store, interpreter_factory=FixtureInterpreter, runtime=runtime)
-    assert (report.message_count, report.record_count) == (98, 96)
-    assert report.block_count < 98
-    assert report.machine.state.balance(2) == 96 * 5
-    store.close()
-    runtime.close()
-
-
-async def test_a_retry_after_reopening_gets_the_first_answer(tmp_path: Path) -> None:
-    """Answers are part of the fold: a retry after a restart gets the first one again (I8)."""
-    runtime = SystemRuntime()
-    path = tmp_path / "sh.db"
-    answers: list[Answer] = []
-    for attempt in range(2):
-        store = (
-            SqliteStore.open(path, runtime=runtime)
-            if attempt
-            else SqliteStore.create(path, GENESIS_BYTES, runtime=runtime)
-        )
-        node = Node(runtime, store, open_machine(store, FixtureInterpreter, HASH_KEY))
-        await node.writer.start()
-        answers.append(await node.submit(note(1)))
-        await node.writer.stop()
-        store.close()
-    assert answers[0] == answers[1]
-    runtime.close()
