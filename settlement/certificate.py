@@ -198,7 +198,7 @@ def _read(certificate: bytes) -> tuple[Message, ...]:
         if document.format != FORMAT or msgspec.msgpack.encode(document) != certificate:
             raise IntegrityFailure("CERTIFICATE_MALFORMED", "The certificate is not in its canonical form.")
         return tuple(messages.decode(statement) for statement in document.statements)
-    except (msgspec.DecodeError, LedgerError) as error:
+    except (msgspec.DecodeError, ValueError, LedgerError) as error:
         raise IntegrityFailure("CERTIFICATE_MALFORMED", f"The certificate cannot be read: {error}") from error
 
 

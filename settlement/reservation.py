@@ -146,9 +146,7 @@ def _reason(account: AccountView, debited: int, credited: int) -> VoteReason:
 def border_available(book: Book, state: State) -> dict[int, int]:
     """Give by asset what this ledger's side of the border can send: OMNIBUS at home, MIRROR abroad."""
     codes = (AccountCode.OMNIBUS, AccountCode.MIRROR)
-    return {
-        asset: state.account(number).available for (code, asset), number in book.institution.items() if code in codes
-    }
+    return {asset: _spare(state, number) for (code, asset), number in book.institution.items() if code in codes}
 
 
 def settle_available(book: Book, state: State) -> dict[tuple[int, int], int | None]:
@@ -160,5 +158,11 @@ def settle_available(book: Book, state: State) -> dict[tuple[int, int], int | No
                 continue
             funds = participant.accounts.get((AccountCode.FUNDS, asset))
             numbers = [] if funds is None else [number, funds]
-            available[participant.number, asset] = min((state.account(at).available for at in numbers), default=None)
+            available[participant.number, asset] = min((_spare(state, at) for at in numbers), default=None)
     return available
+
+
+def _spare(state: State, number: int) -> int:
+    """Give what may still leave an account (I4)."""
+    account = state.account(number)
+    return account.available - account.minimum

@@ -245,7 +245,7 @@ def decode(envelope: Envelope, data: bytes) -> Body:
         raise MalformedInput("STATEMENT_MALFORMED", "The statement's body is too large.")
     try:
         body = msgspec.msgpack.decode(data, type=body_type)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, ValueError) as error:  # a text that is no UTF-8 is a ValueError
         raise MalformedInput("STATEMENT_MALFORMED", f"The statement's body cannot be read: {error}") from error
     if encode(body) != data:
         raise MalformedInput("STATEMENT_NOT_CANONICAL", "The statement's body is not in its canonical form.")

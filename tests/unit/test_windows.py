@@ -1,0 +1,647 @@
+"""Windows: every statement in its turn, and a stable code for each that comes out of turn or says another thing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from ledger.errors import InvariantViolation
+from ledger.transfers import Result
+from settlement import answers, applied, obligations, reservation
+from settlement.book import Group, PaymentState, WindowState, group_of
+from settlement.chart import AccountCode
+from settlement.obligations import Signed, check_acceptance
+from settlement.statements import (
+    LEDGERS,
+    WINDOW_MAX,
+    AcceptanceBody,
+    CloseBody,
+    DecisionBody,
+    ListBody,
+    NetPosition,
+    ProposalBody,
+    VoteBody,
+    VoteReason,
+    body_of,
+    digest_of,
+)
+from tests.cycle_steps import Steps, accepted, refused
+from tests.settlement_fixture import SECOND, World, uetr_of
+
+YUAN = 100
+
+
+def world_with_payments() -> World:
+    """Give a world with three payments to Hong Kong: to dan, to eva with FX, and to an account that does not exist."""
+    world = World.funded()
+    world.quote(sell="HKD", maximum=1_000_000, buy="CNY", rate="1.08430000")
+    world.sh.pay("ann", world.payment("SH/WALLET.ann", "HK/WALLET.dan", 40 * YUAN))
+    fx = {"creditor_asset": "HKD", "quote": uetr_of("quote")}
+    world.sh.pay("cai", world.payment("SH/WALLET.cai", "HK/WALLET.eva", 100 * YUAN, **fx))
+    payment = world.payment("SH/WALLET.ann", "HK/WALLET.dan", 3 * YUAN)
+    world.sh.pay("ann", payment | {"creditor": world.address("HK/CLEARING.GAMMA"), "uetr": uetr_of("astray")})
+    return world
+
+
+@pytest.fixture
+def steps() -> Steps:
+    """Give the first window of that world."""
+    return Steps(world_with_payments())
+
+
+def states(steps: Steps, ledger: str) -> tuple[list[int], list[int]]:
+    """Give the states of outgoing and incoming payments."""
+    window = steps.window(ledger)
+    return window.outgoing.states.tolist(), window.incoming.states.tolist()
+
+
+def counters(steps: Steps) -> list[list[tuple[int, ...]]]:
+    """Give all accounts' counters on both ledgers."""
+    names = ["debits_pending", "debits_posted", "credits_pending", "credits_posted"]
+    return [node.machine.state.accounts[names].tolist() for node in steps.nodes.values()]
+
+
+# --- the whole way ----------------------------------------------------------------------------------------------------
+
+
+def test_a_window_settles(steps: Steps) -> None:
+    """Payees are paid, settlement accounts move by net positions, the border agrees, nothing is left held."""
+    world = steps.to_decision().world
+    assert world.hk.balance("WALLET.dan") == 40 * YUAN
+    assert world.hk.balance("WALLET.eva", "HKD") == 100_000_00 + 10_843
+    assert world.sh.balance("WALLET.ann") == 100_000_00 - 40 * YUAN
+    assert world.sh.balance("SETTLE.ALPHA") == world.sh.balance("FUNDS.ALPHA") == 1_000_000_00 - 40 * YUAN
+    assert world.hk.balance("SETTLE.GAMMA") == world.hk.balance("FUNDS.GAMMA") == 40 * YUAN
+    assert world.hk.balance("POSITION.FX") == 100 * YUAN
+    assert world.sh.balance("OMNIBUS") == world.hk.balance("MIRROR") == 140 * YUAN
+    for node in steps.nodes.values():
+        assert len(node.machine.state.holds) == 0
+        assert node.book.windows[1].state is WindowState.SETTLED
+        assert applied.book_faults(node.book, node.machine.state) == []
+
+
+def test_states_follow_the_cycle(steps: Steps) -> None:
+    """A window goes from OPEN over CLOSED, ACCEPTED, NETTED and VOTED to SETTLED on both nodes."""
+    seen = []
+    turns = (steps.close, steps.list, steps.accept, steps.propose, steps.vote, steps.decide)
+    for turn in (lambda: None, *turns):
+        turn()
+        seen.append({ledger: steps.window(ledger).state.value for ledger in LEDGERS})
+    assert [pair["SH"] for pair in seen] == ["OPEN", "CLOSED", "CLOSED", "ACCEPTED", "NETTED", "VOTED", "SETTLED"]
+    assert all(pair["SH"] == pair["HK"] for pair in seen)
+
+
+def test_members_end_as_they_should(steps: Steps) -> None:
+    """Both sides agree on what is settled, rejected and carried."""
+    steps.to_acceptance()
+    steps.propose(steps.proposal(leave_out={"SH": [0]}))
+    steps.vote()
+    steps.decide()
+    settled, rejected, carried = PaymentState.SETTLED, PaymentState.REJECTED, PaymentState.CARRIED
+    assert states(steps, "SH") == ([carried, settled, rejected], [])
+    assert states(steps, "HK") == ([], [carried, settled, rejected])
+    window = steps.window("SH")
+    assert window.outgoing.reasons.tolist() == [0, 0, Result.PAYEE_NOT_FOUND]
+    following = steps.world.sh.book.open_window
+    assert (following.carried_in, following.outgoing.count, window.outgoing.moved_to[0]) == (1, 1, 0)
+
+
+def test_carried_payments_settle_later(steps: Steps) -> None:
+    """A payment left out of one window is listed, accepted and settled in the next, under fresh ids."""
+    steps.to_acceptance()
+    steps.propose(steps.proposal(leave_out={"SH": [0, 1]}))
+    steps.vote()
+    steps.decide()
+    assert steps.world.hk.balance("WALLET.dan") == 0
+    Steps(steps.world, 2).to_decision()
+    assert steps.world.hk.balance("WALLET.dan") == 40 * YUAN
+    assert steps.world.hk.balance("WALLET.eva", "HKD") == 100_000_00 + 10_843
+    assert states(Steps(steps.world, 2), "HK")[1] == [PaymentState.SETTLED, PaymentState.SETTLED]
+
+
+def test_carried_payments_can_be_cancelled(steps: Steps) -> None:
+    """What waits for the next window is its owner's to cancel again."""
+    steps.to_acceptance()
+    steps.propose(steps.proposal(leave_out={"SH": [0]}))
+    steps.vote()
+    steps.decide()
+    row = steps.window("SH").outgoing.rows[0]
+    uetr = (int(row["uetr_hi"]) << 64) | int(row["uetr_lo"])
+    text = f"{uetr:032x}"
+    name = "-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:]))
+    steps.world.sh.post("ann", "/v1/cancellations", {"uetr": name})
+    later = Steps(steps.world, 2).to_decision()
+    count = later.decision().directions[1]
+    assert (count.carried_in, count.accepted, count.cancelled, count.settled) == (1, 0, 1, 0)
+    assert steps.world.sh.balance("WALLET.ann") == 100_000_00
+
+
+def test_rejected_refunds_give_back_their_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A refund that the other side rejects can be made again in full."""
+    world = World.funded()
+    world.sh.pay("ann", world.payment("SH/WALLET.ann", "HK/WALLET.dan", 900, uetr=uetr_of("original")))
+    Steps(world).to_decision()
+    whole = {"refund_of": uetr_of("original")}
+    world.hk.pay("dan", world.payment("HK/WALLET.dan", "SH/WALLET.ann", 900, **whole))
+    again = world.payment("HK/WALLET.dan", "SH/WALLET.ann", 1, **whole)
+    assert world.hk.pay("dan", again)["result"].tolist() == [Result.REFUND_EXCEEDED]
+    with monkeypatch.context() as patched:
+        patched.setattr("settlement.payments._CREDITORS", np.array([AccountCode.POSITION]))
+        steps = Steps(world, 2).to_decision()
+    assert steps.decision().directions[0].rejected == 1
+    world.hk.pay("dan", world.payment("HK/WALLET.dan", "SH/WALLET.ann", 900, uetr=uetr_of("second"), **whole))
+    Steps(world, 3).to_decision()
+    assert world.sh.balance("WALLET.ann") == 100_000_00
+
+
+def test_empty_windows_settle() -> None:
+    """A window without payments goes the whole way and moves nothing."""
+    world = World.funded()
+    before = [node.machine.state.money_digest() for node in (world.sh, world.hk)]
+    steps = Steps(world).to_decision()
+    assert steps.proposal(attempt=2).nets == ()
+    assert [node.machine.state.money_digest() for node in (world.sh, world.hk)] == before
+
+
+def test_payments_back_and_forth_net_to_nothing() -> None:
+    """Equal payments in both directions settle without any settlement account moving."""
+    world = World.funded()
+    world.sh.pay("ann", world.payment("SH/WALLET.ann", "HK/WALLET.dan", 500))
+    Steps(world).to_decision()
+    world.sh.pay("ann", world.payment("SH/WALLET.ann", "HK/WALLET.dan", 300))
+    world.hk.pay("dan", world.payment("HK/WALLET.dan", "SH/WALLET.ann", 300))
+    settle = world.sh.balance("SETTLE.ALPHA")
+    second = Steps(world, 2).to_decision()
+    assert second.proposal(attempt=2).nets == ()
+    assert world.sh.balance("SETTLE.ALPHA") == settle
+    assert world.sh.balance("OMNIBUS") == 500
+
+
+def test_exchange_from_hong_kong_settles() -> None:
+    """A payment of HKD that pays out CNY moves the provider's positions both ways and takes from the mirror."""
+    world = World.funded()
+    world.sh.pay("ALPHA", world.payment("SH/POSITION.ALPHA", "HK/POSITION.FX", 5_000))
+    Steps(world).to_decision()
+    world.quote(sell="CNY", maximum=1_000_000, buy="HKD", rate="0.90000000")
+    fx = {"creditor_asset": "CNY", "quote": uetr_of("quote")}
+    world.hk.pay("dan", world.payment("HK/WALLET.dan", "SH/WALLET.cai", 1_000, "HKD", **fx))
+    Steps(world, 2).to_decision()
+    assert world.sh.balance("WALLET.cai") == 100_000_00 + 900
+    assert world.sh.balance("OMNIBUS") == world.hk.balance("MIRROR") == 4_100
+    assert (world.hk.balance("POSITION.FX"), world.hk.balance("SETTLE.FX")) == (4_100, 4_100)
+    assert world.hk.balance("SETTLE.FX", "HKD") == 1_000_000_00 + 1_000
+
+
+def test_the_issuer_needs_no_funds() -> None:
+    """The central bank pays across the border out of what it issues."""
+    world = World.funded()
+    world.sh.pay("PBOC", world.payment("SH/SETTLE.PBOC", "HK/WALLET.dan", 700))
+    Steps(world).to_decision()
+    assert world.sh.balance("ISSUE") == 2_000_000_00 + 700
+    assert world.sh.balance("OMNIBUS") == world.hk.balance("MIRROR") == 700
+    world.hk.pay("dan", world.payment("HK/WALLET.dan", "SH/SETTLE.PBOC", 700))
+    Steps(world, 2).to_decision()
+    assert world.sh.balance("ISSUE") == 2_000_000_00
+
+
+# --- out of turn ------------------------------------------------------------------------------------------------------
+
+
+def test_closing_takes_the_open_window(steps: Steps) -> None:
+    """A window closes once, after it was opened, and the next one not before it is decided."""
+    world = steps.world
+    assert refused(world.sh, steps.say("--", CloseBody(2))) == "WINDOW_NOT_FOUND"
+    steps.close()
+    assert refused(world.sh, steps.say("--", CloseBody(2))) == "WINDOW_ORDER"
+    height = world.sh.machine.height
+    accepted(world.sh, steps.messages["close"])
+    assert world.sh.machine.height == height
+
+
+def test_a_closed_window_cannot_be_closed_again(steps: Steps) -> None:
+    """Another operator's closing of the same window is refused; the first one stands."""
+    steps.close()
+    steps.window("SH").statements.pop("close")
+    world = steps.world
+    world.sh.machine.answers.clear()
+    assert refused(world.sh, steps.messages["close"]) == "WINDOW_NOT_OPEN"
+
+
+def test_window_numbers_end(steps: Steps, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last window number cannot be closed, since no other could follow."""
+    monkeypatch.setattr("settlement.windows.WINDOW_MAX", 1)
+    assert refused(steps.world.sh, steps.say("--", CloseBody(1))) == "WINDOW_LAST"
+    assert group_of(WINDOW_MAX, Group.NET) < 2**32
+
+
+def test_only_the_operator_closes(steps: Steps) -> None:
+    """Closing signed by a node is refused."""
+    assert refused(steps.world.sh, steps.say("--", CloseBody(1), key="NODE-SH")) == "ROLE_MISSING"
+
+
+def test_only_nodes_speak_for_ledgers(steps: Steps) -> None:
+    """A list that the other node or the operator signs in a ledger's name is refused."""
+    steps.close()
+    body = own_list(steps, "SH")
+    for key in ("NODE-HK", "SETTLEMENT"):
+        assert refused(steps.world.hk, steps.say("SH", body, key=key)) == "SPEAKER_WRONG"
+    assert refused(steps.world.hk, steps.say("US", body, key="NODE-SH")) == "SPEAKER_WRONG"
+
+
+def own_list(steps: Steps, ledger: str) -> ListBody:
+    """Give the list that a node owes."""
+    return answers.list_of(steps.world.node(ledger).book, steps.window(ledger))
+
+
+def test_lists_wait_for_the_closing(steps: Steps) -> None:
+    """A list of a window that is still open here is refused."""
+    steps.deliver(steps.say("--", CloseBody(1)), ("SH",))
+    message = steps.say("SH", own_list(steps, "SH"))
+    assert refused(steps.world.hk, message) == "WINDOW_NOT_CLOSED"
+
+
+@pytest.mark.parametrize("changes", [{"carried_in": 1, "accepted": 2, "carried_in_root": bytes(32)}, {"window": 1}])
+def test_lists_are_held_to_what_was_carried(steps: Steps, changes: dict[str, Any]) -> None:
+    """A list that carries in what no window has carried out is refused (I13); its own node refuses every other list."""
+    steps.close()
+    body = msgspec.structs.replace(own_list(steps, "SH"), **changes)
+    if "carried_in" in changes:
+        assert refused(steps.world.hk, steps.say("SH", body)) == "LIST_MISMATCH"
+    wrong = msgspec.structs.replace(body, accepted=body.accepted + 1, cancelled=1)
+    assert refused(steps.world.sh, steps.say("SH", wrong)) == "LIST_MISMATCH"
+
+
+def test_unknown_assets_are_refused(steps: Steps) -> None:
+    """A list with an asset that this ledger does not know, or a memo asset, is refused."""
+    steps.close()
+    for code in ("XAU", "QCNY"):
+        body = msgspec.structs.replace(own_list(steps, "SH"), assets=((1, "CNY"), (2, code)))
+        assert refused(steps.world.hk, steps.say("SH", body)) == "ASSET_UNKNOWN"
+
+
+def test_there_is_one_list(steps: Steps) -> None:
+    """A second, different list of the same node is refused."""
+    steps.close()
+    steps.list()
+    body = msgspec.structs.replace(body_of(steps.messages["list/SH"], ListBody), accepted=4, cancelled=1)
+    assert refused(steps.world.hk, steps.say("SH", body)) == "STATEMENT_EXISTS"
+
+
+def test_acceptances_wait_for_the_list(steps: Steps) -> None:
+    """An acceptance of a list that is not journaled here is refused."""
+    steps.close()
+    body = AcceptanceBody(1, bytes(32), 0, 0, (), b"", b"", b"", b"")
+    assert refused(steps.world.sh, steps.say("HK", body)) == "LIST_MISSING"
+    assert refused(steps.world.sh, steps.say("SH", body)) == "LIST_MISSING"
+
+
+def column(*values: int) -> bytes:
+    """Give a column of amounts."""
+    return np.array(values, np.int64).tobytes()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"list_digest": bytes(32)},
+        {"creditor_amounts": column(4_001, 10_843, 0)},
+        {"providers": np.array([4, 4, 0], np.uint32).tobytes()},
+        {"providers": bytes(12), "participants": ((2, "GAMMA"), (3, "DELTA"))},
+    ],
+)
+def test_acceptances_are_held_to_the_list(steps: Steps, changes: dict[str, Any]) -> None:
+    """An acceptance of another list, with another amount, or with FX and no provider, is refused on both sides."""
+    steps.close()
+    steps.list()
+    body = answers.acceptance_of(steps.world.hk.book, steps.window("HK"))
+    message = steps.say("HK", msgspec.structs.replace(body, **changes))
+    assert refused(steps.world.sh, message) == "ACCEPTANCE_MISMATCH"
+    assert refused(steps.world.hk, message) == "ACCEPTANCE_MISMATCH"
+
+
+def test_acceptances_count_the_list(steps: Steps) -> None:
+    """An acceptance of fewer payments than the list has does not fit it."""
+    steps.close()
+    steps.list()
+    signed = body_of(steps.messages["list/SH"], ListBody)
+    with pytest.raises(Exception, match="ACCEPTANCE_MISMATCH"):
+        check_acceptance(signed, AcceptanceBody(1, bytes(32), 0, 0, (), b"", b"", b"", b""))
+
+
+def test_proposals_wait_for_acceptances(steps: Steps) -> None:
+    """A proposal before both acceptances is refused."""
+    other = Steps(world_with_payments()).to_acceptance()
+    message = steps.say("--", other.proposal())
+    assert refused(steps.world.sh, message) == "ACCEPTANCE_MISSING"
+    steps.close()
+    assert refused(steps.world.sh, message) == "ACCEPTANCE_MISSING"
+
+
+def altered(body: ProposalBody, place: int, **changes: Any) -> tuple[Any, ...]:
+    """Give a proposal's directions with one of them changed."""
+    return tuple(
+        msgspec.structs.replace(direction, **changes) if at == place else direction
+        for at, direction in enumerate(body.directions)
+    )
+
+
+@pytest.mark.parametrize(
+    ("place", "changes"),
+    [
+        (0, {"list_digest": bytes(32)}),
+        (1, {"acceptance_digest": bytes(32)}),
+        (1, {"count": 2}),
+        (0, {"count": 1, "selection": b"\x00"}),
+    ],
+)
+def test_proposals_are_of_the_lists(steps: Steps, place: int, changes: dict[str, Any]) -> None:
+    """A proposal of other lists, acceptances or counts is refused."""
+    body = steps.to_acceptance().proposal()
+    wrong = msgspec.structs.replace(body, directions=altered(body, place, **changes))
+    assert refused(steps.world.sh, steps.say("--", wrong)) == "PROPOSAL_MISMATCH"
+
+
+def test_proposals_select_accepted_payments(steps: Steps) -> None:
+    """A proposal that selects a rejected payment is refused."""
+    body = steps.to_acceptance().proposal()
+    wrong = msgspec.structs.replace(body, directions=altered(body, 1, selection=b"\x07"))
+    assert refused(steps.world.sh, steps.say("--", wrong)) == "SELECTION_INVALID"
+
+
+@pytest.mark.parametrize(
+    "nets",
+    [
+        (),
+        (NetPosition("SH", "ALPHA", "CNY", -4_000), NetPosition("SH", "BETA", "CNY", 4_000)),
+    ],
+)
+def test_proposals_have_the_nets_that_follow(steps: Steps, nets: tuple[NetPosition, ...]) -> None:
+    """A proposal whose net positions sum to zero but do not follow from its selections is refused."""
+    wrong = steps.to_acceptance().proposal(nets=nets)
+    assert refused(steps.world.sh, steps.say("--", wrong)) == "NETS_MISMATCH"
+
+
+def test_one_attempt_at_a_time(steps: Steps) -> None:
+    """While an attempt is open there is no other, attempts follow one another, and an ended one never comes back."""
+    steps.to_acceptance()
+    sh = steps.world.sh
+    other = steps.say("--", steps.proposal(leave_out={"SH": [0]}))
+    assert refused(sh, steps.say("--", steps.proposal(2))) == "ATTEMPT_ORDER"
+    steps.propose()
+    assert refused(sh, other) == "STATEMENT_EXISTS"
+    assert refused(sh, steps.say("--", steps.proposal(2))) == "ATTEMPT_OPEN"
+    sh.book.windows[1].statements.pop("proposal/--/1")
+    assert refused(sh, other) == "ATTEMPT_ENDED"
+    sh.book.windows[1].statements["proposal/--/1"] = steps.messages["proposal/--/1"]
+    steps.vote()
+    steps.decide()
+    assert refused(sh, steps.say("--", steps.proposal(2))) == "ATTEMPT_ENDED"
+
+
+def test_votes_come_in_order(steps: Steps) -> None:
+    """Nobody votes before the proposal, the last voter not before the first, and nobody twice."""
+    steps.to_acceptance()
+    world = steps.world
+    vote = VoteBody(1, 1, bytes(32), yes=True, reason=0)
+    assert refused(world.sh, steps.say("HK", vote)) == "PROPOSAL_MISSING"
+    steps.propose()
+    assert refused(world.sh, steps.say("HK", vote)) == "VOTE_MISMATCH"
+    digest = digest_of(steps.messages["proposal/--/1"])
+    last = msgspec.structs.replace(vote, proposal_digest=digest)
+    assert refused(world.sh, steps.say("SH", last)) == "VOTE_ORDER"
+    peer = msgspec.structs.replace(last, yes=False, reason=int(VoteReason.PEER))
+    assert refused(world.sh, steps.say("HK", peer)) == "VOTE_MISMATCH"
+    steps.vote()
+    no = msgspec.structs.replace(last, yes=False, reason=int(VoteReason.FUNDS_SHORT))
+    assert refused(world.sh, steps.say("HK", no)) == "STATEMENT_EXISTS"
+
+
+def test_decisions_follow_from_votes(steps: Steps) -> None:
+    """Only the last voter decides, after both votes, and only what follows from them."""
+    steps.to_acceptance()
+    steps.propose()
+    world = steps.world
+    first, last = world.hk, world.sh
+    vote = steps.say("HK", steps.vote_of("HK"))
+    steps.deliver(vote)
+    own = steps.say("SH", steps.vote_of("SH"))
+    signed = answers.signed_of(steps.window("SH"))
+    decision = answers.decision_of(signed, steps.messages["proposal/--/1"], first_vote=vote, last_vote=own)
+    assert refused(last, steps.say("SH", decision)) == "VOTE_MISSING"
+    steps.deliver(own, ("SH",))
+    assert refused(last, steps.say("HK", decision)) == "DECISION_MISMATCH"
+    abort = msgspec.structs.replace(decision, commit=False, directions=())
+    assert refused(last, steps.say("SH", abort)) == "DECISION_MISMATCH"
+    assert refused(first, steps.say("SH", decision)) == "VOTE_MISSING"
+    steps.deliver(own, ("HK",))
+    steps.deliver(steps.say("SH", decision))
+    assert refused(last, steps.say("SH", abort)) == "STATEMENT_EXISTS"
+    last.book.windows[1].statements.pop("decision/SH/1")
+    assert refused(last, steps.say("SH", abort)) == "ATTEMPT_ENDED"
+    assert refused(last, steps.say("HK", msgspec.structs.replace(steps.vote_of("HK"), attempt=2))) == "ATTEMPT_ENDED"
+
+
+# --- no, and what comes after -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("ledger", "account", "reasons"),
+    [
+        ("SH", "SETTLE.ALPHA", [VoteReason.YES, VoteReason.FUNDS_SHORT]),
+        ("SH", "FUNDS.BETA", [VoteReason.YES, VoteReason.FUNDS_SHORT]),
+        ("HK", "SETTLE.FX", [VoteReason.FUNDS_SHORT, VoteReason.PEER]),
+    ],
+)
+def test_a_shortage_aborts(steps: Steps, ledger: str, account: str, reasons: list[VoteReason]) -> None:
+    """When either side's funds do not suffice the attempt is aborted on both, and the money is as before."""
+    steps.to_acceptance()
+    node = steps.world.node(ledger)
+    number = node.account(account, "HKD" if ledger == "HK" else "CNY")
+    node.machine.state.account_rows["minimum"][number] = node.machine.state.balance(number) - 1_000
+    before = counters(steps)
+    steps.propose()
+    steps.vote()
+    steps.decide()
+    assert [body_of(steps.messages[f"vote/{at}/1"], VoteBody).reason for at in ("HK", "SH")] == reasons
+    assert [each.book.windows[1].state for each in steps.nodes.values()] == [WindowState.ACCEPTED] * 2
+    assert not steps.decision().commit
+    assert counters(steps) == before
+
+
+@pytest.mark.parametrize(
+    ("account", "field", "value", "reason"),
+    [
+        ("SETTLE.ALPHA", "flags", 4, VoteReason.ACCOUNT_CLOSED),
+        ("NETTING", "credits_posted", 2**63 - 1_000, VoteReason.OVERFLOW),
+        ("NETTING", "debits_posted", 2**63 - 1_000, VoteReason.OVERFLOW),
+        ("OMNIBUS", "minimum", 1, VoteReason.YES),
+    ],
+)
+def test_votes_name_what_is_in_the_way(steps: Steps, account: str, field: str, value: int, reason: VoteReason) -> None:
+    """Closed accounts and counters near their end are reasons for a no; a border that receives is none."""
+    steps.to_acceptance()
+    steps.propose()
+    sh = steps.world.sh
+    rows = sh.machine.state.account_rows
+    rows[field][sh.account(account)] |= value
+    nets = steps.proposal().nets
+    assert reservation.shortage(sh.book, sh.machine.state, nets) is reason
+
+
+def test_a_border_that_is_too_low_is_a_reason(steps: Steps) -> None:
+    """More than the omnibus account holds cannot come home."""
+    sh = steps.world.sh
+    nets = (NetPosition("SH", "ALPHA", "CNY", 5),)
+    assert reservation.shortage(sh.book, sh.machine.state, nets) is VoteReason.BORDER_SHORT
+    stranger = (NetPosition("SH", "NOBODY", "CNY", 5),)
+    assert reservation.shortage(sh.book, sh.machine.state, stranger) is VoteReason.ACCOUNT_CLOSED
+
+
+def test_after_an_abort_comes_the_next_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An aborted attempt is over for ever; the next one can settle a smaller selection."""
+    steps = Steps(world_with_payments()).to_acceptance()
+    with monkeypatch.context() as patched:
+        patched.setattr("settlement.answers.shortage", lambda *_: VoteReason.BORDER_SHORT)
+        steps.propose()
+        steps.vote()
+    steps.decide()
+    steps.propose(steps.proposal(2, leave_out={"SH": [1]}))
+    sh = steps.world.sh
+    ended = {name: sh.book.windows[1].statements.pop(name) for name in ("vote/HK/1", "decision/SH/1")}
+    late = VoteBody(1, 1, bytes(32), yes=True, reason=0)
+    assert refused(sh, steps.say("HK", late)) == "ATTEMPT_ENDED"
+    abort = body_of(ended["decision/SH/1"], DecisionBody)
+    other = msgspec.structs.replace(abort, proposal_digest=bytes(32))
+    assert refused(sh, steps.say("SH", other)) == "ATTEMPT_ENDED"
+    sh.book.windows[1].statements |= ended
+    steps.vote()
+    steps.decide()
+    assert steps.window("SH").attempt == 2
+    assert states(steps, "SH")[0][:2] == [PaymentState.SETTLED, PaymentState.CARRIED]
+
+
+def test_a_yes_that_money_does_not_bear_is_refused(steps: Steps, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node that signed a yes against its balances may not journal it."""
+    steps.to_acceptance()
+    steps.propose()
+    yes = steps.say("HK", steps.vote_of("HK"))
+    with monkeypatch.context() as patched:
+        patched.setattr("settlement.reservation.shortage", lambda *_: VoteReason.OVERFLOW)
+        assert refused(steps.world.hk, yes) == "VOTE_IMPOSSIBLE"
+    accepted(steps.world.hk, yes)
+
+
+def test_reserved_funds_cannot_be_spent(steps: Steps) -> None:
+    """Between vote and decision a net sender's funds are held, so that nothing can make the yes fail."""
+    steps.to_acceptance()
+    steps.propose()
+    steps.vote()
+    sh = steps.world.sh
+    accounts = sh.machine.state
+    held = accounts.account(sh.account("SETTLE.ALPHA"))
+    assert held.balance - held.available == 40 * YUAN
+    everything = steps.world.payment("SH/POSITION.ALPHA", "SH/POSITION.BETA", 800_000_00)
+    accounts.account_rows["minimum"][sh.account("SETTLE.ALPHA")] = 200_000_00 - 39 * YUAN
+    assert Result.OK not in sh.pay("ALPHA", everything)["result"].tolist()
+    steps.decide()
+    assert sh.balance("SETTLE.ALPHA") == 1_000_000_00 - 40 * YUAN
+
+
+def test_bound_payments_cannot_be_cancelled(steps: Steps) -> None:
+    """From the closing to the decision a payment is nobody's to cancel."""
+    payment = steps.world.payment("SH/WALLET.ben", "HK/WALLET.dan", 5, uetr=uetr_of("mine"))
+    steps.world.sh.pay("ben", payment)
+    steps.close()
+    with pytest.raises(Exception, match="WINDOW_CLOSED"):
+        steps.world.sh.post("ben", "/v1/cancellations", {"uetr": uetr_of("mine")})
+
+
+# --- more than a list can hold ----------------------------------------------------------------------------------------
+
+
+def test_what_finds_no_room_is_the_next_windows(steps: Steps, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A window lists its oldest payments; the others count as accepted by the next window, and settle there."""
+    monkeypatch.setattr(obligations, "LIST_COUNT_MAX", 2)
+    steps.to_acceptance()
+    assert steps.window("SH").outgoing.states.tolist()[2] == PaymentState.CARRIED
+    steps.propose(steps.proposal(leave_out={"SH": [0]}))
+    steps.vote()
+    steps.decide()
+    sh = steps.decision().directions[1]
+    assert (sh.accepted, sh.settled, sh.rejected, sh.carried_out) == (2, 1, 0, 1)
+    later = Steps(steps.world, 2).to_decision()
+    count = later.decision().directions[1]
+    assert (count.carried_in, count.accepted, count.settled, count.rejected) == (1, 1, 1, 1)
+    assert later.window("SH").outgoing.states.tolist() == [PaymentState.REJECTED, PaymentState.SETTLED]
+    assert steps.world.hk.balance("WALLET.dan") == 40 * YUAN
+
+
+# --- our own mistakes stop the node -----------------------------------------------------------------------------------
+
+
+def test_holds_that_say_another_thing_stop_the_node(steps: Steps, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When this node's holds do not carry the nets that both signed, it stops instead of voting (I6)."""
+    steps.to_acceptance()
+    monkeypatch.setattr("settlement.windows.held_nets", lambda *_: ())
+    with pytest.raises(InvariantViolation, match="I6"):
+        steps.propose(to=("SH",))
+
+
+def test_a_settlement_account_that_moved_otherwise_stops_the_node(
+    steps: Steps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A commit that would leave a settlement account elsewhere than its net position says stops the node (I11)."""
+    steps.to_acceptance()
+    steps.propose()
+    steps.vote()
+    monkeypatch.setattr("settlement.answers.own_nets", lambda *_: ())
+    with pytest.raises(InvariantViolation, match="I11"):
+        steps.decide()
+
+
+def test_money_beside_the_cycle_is_seen(steps: Steps) -> None:
+    """A clearing account that is not at zero, or funds that differ from settlement accounts, are named (I11)."""
+    sh = steps.to_decision().world.sh
+    accounts = sh.machine.state.account_rows
+    accounts["credits_posted"][sh.account("CLEARING.ALPHA")] += 1
+    accounts["debits_posted"][sh.account("FUNDS.BETA")] += 1
+    faults = applied.book_faults(sh.book, sh.machine.state)
+    assert len(faults) == 2
+    assert all(fault.startswith("I11: ") for fault in faults)
+    with pytest.raises(InvariantViolation, match="I11"):
+        applied.check_books(sh.book, sh.machine.state)
+
+
+def test_net_ids_are_fresh_for_every_attempt() -> None:
+    """No two legs of any window or attempt share an id."""
+    ids = {reservation.net_id(*key) for key in [(1, 1, 0), (1, 1, 1), (1, 2, 0), (2, 1, 0), (257, 1, 0)]}
+    assert len(ids) == 5
+    assert all(0 <= identifier < 2**128 for identifier in ids)
+
+
+def test_signed_inputs_know_their_counts(steps: Steps) -> None:
+    """The signed inputs of a netting give the payments of each direction."""
+    steps.to_acceptance()
+    signed = answers.signed_of(steps.window("HK"))
+    assert isinstance(signed, Signed)
+    assert [signed.count(ledger) for ledger in LEDGERS] == [0, 3]
+
+
+def test_statements_are_journaled_verbatim_by_both(steps: Steps) -> None:
+    """Both journals hold the same statements of a settled window, byte for byte."""
+    steps.to_decision()
+    assert steps.window("SH").statements == steps.window("HK").statements == steps.messages
+
+
+def test_finality_has_a_place_and_a_time(steps: Steps) -> None:
+    """A settled window knows position and instant of its decision, the last voter's before the first one's."""
+    steps.to_decision()
+    for node in steps.nodes.values():
+        window = node.book.windows[1]
+        assert window.settled_ns == node.machine.timestamp_ns
+        assert window.settled_position == node.machine.position - 1
+        assert window.closed_ns % SECOND == 0
+        assert window.closed_ns < window.settled_ns
