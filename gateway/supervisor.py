@@ -38,7 +38,9 @@ from ledger.errors import Conflict, MalformedInput, Unavailable
 from ledger.runtime import Runtime, free_port, port_is_free
 
 __all__ = [
+    "LOG_FOLDER",
     "NAMES",
+    "RUN_FILES",
     "Process",
     "Supervisor",
     "configured_ports",
@@ -54,6 +56,7 @@ NAMES = ("sh", "hk", "operator")
 """The three processes, in the order in which they start; they end in the reverse order."""
 RUN_FILE = "run.json"
 LOCK_FILE = "run.lock"
+RUN_FILES = (RUN_FILE, LOCK_FILE)
 LOG_FOLDER = "logs"
 READY_TIME_S_MAX = 60
 STOP_TIME_S_MAX = 20

@@ -72,8 +72,13 @@ def main() -> None:
     sys.exit(run(sys.argv[1:]))
 
 
-def run(arguments: Sequence[str]) -> int:
-    """Run one command line in this process; gives its exit code."""
+def run(arguments: Sequence[str], recorder: list[object] | None = None) -> int:
+    """Run one command line in this process; gives its exit code.
+
+    Args:
+        arguments: as on a command line, without the program's name.
+        recorder: gets what the command hands over (``options.hand_over``).
+    """
     import httpx
 
     from gateway.cli.exits import ExitCode, exit_code_of
@@ -82,7 +87,7 @@ def run(arguments: Sequence[str]) -> int:
     from ledger.errors import IntegrityFailure, LedgerError
 
     try:
-        outcome = cli.main(list(arguments), prog_name="hugang", standalone_mode=False)
+        outcome = cli.main(list(arguments), prog_name="hugang", standalone_mode=False, obj=recorder)
     except click.ClickException as error:
         error.show()
         return ExitCode.USAGE

@@ -20,7 +20,7 @@ from ledger.assets import format_decimal
 
 __all__ = ["Meter", "Terminal", "money", "thousands"]
 
-PLAIN_WIDTH = 120
+PLAIN_WIDTH = 200
 SCALE = 2
 """Decimal places of both currencies."""
 
@@ -60,12 +60,24 @@ class Terminal:
         self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()
     ) -> None:
         """Print a table; ``right`` names the columns that are flush right."""
-        table = Table(title=title or None, title_justify="left", title_style="bold", box=None, pad_edge=False)
+        table = Table(
+            title=title or None,
+            title_justify="left",
+            title_style="bold",
+            box=None,
+            pad_edge=False,
+            show_header=any(columns),
+        )
         for index, column in enumerate(columns):
             table.add_column(column, justify="right" if index in right else "left", no_wrap=True, header_style="dim")
         for row in rows:
             table.add_row(*(Text(cell) for cell in row))
-        self.out.print(table, soft_wrap=False)
+        if self.out.is_terminal:
+            self.out.print(table, soft_wrap=False)
+            return
+        with self.out.capture() as captured:
+            self.out.print(table, soft_wrap=False)
+        self.out.file.writelines(f"{line.rstrip()}\n" for line in captured.get().splitlines())
 
     @contextmanager
     def progress(self, title: str, total: int) -> Iterator[Meter]:

@@ -69,13 +69,14 @@ def _show(terminal: Terminal, result: Verification) -> None:
             f"{report.record_count:,}",
             f"{report.refused_count:,}",
             f"{report.stages_ns['total'] / 1e9:.2f} s",
-            report.genesis_hash.hex(),
         )
         for ledger, report in result.reports.items()
     ]
     if rows:
-        columns = ("ledger", "blocks", "messages", "records", "refused", "replayed in", "genesis")
+        columns = ("ledger", "blocks", "messages", "records", "refused", "replayed in")
         terminal.table("", columns, rows, right=(1, 2, 3, 4, 5))
+        for ledger, report in result.reports.items():
+            terminal.say(f"genesis {ledger} {report.genesis_hash.hex()}")
     if result.findings:
         found = [(item.outcome.value, item.invariant, item.subject, item.sentence) for item in result.findings]
         terminal.table("", ("", "", "", ""), found)

@@ -10,7 +10,19 @@ from dataclasses import dataclass
 
 from settlement.workload import SyntheticParticipant
 
-__all__ = ["BANKS", "CUSTOMERS", "FX_PROVIDER", "ISSUERS", "Bank", "Customer", "customer_party", "institution"]
+__all__ = [
+    "BANKS",
+    "CUSTOMERS",
+    "ENDINGS",
+    "FX_PROVIDER",
+    "ISSUERS",
+    "QUOTES",
+    "Bank",
+    "Customer",
+    "OfferedRate",
+    "customer_party",
+    "institution",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +82,37 @@ CUSTOMERS = (
     Customer("ferry-shop", "QPEAHKH0", "HKD", "a shop at the ferry, Hong Kong"),
     Customer("book-shop", "QPEAHKH0", "CNY", "a book shop, Hong Kong"),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class OfferedRate:
+    """What the FX provider pays for what it receives: ``rate`` sold for each bought, up to ``maximum`` minor units."""
+
+    buy: str
+    sell: str
+    rate: str
+    maximum: int
+
+
+QUOTES = (
+    OfferedRate("CNY", "HKD", "1.08430000", 50_000_000_00),
+    OfferedRate("HKD", "CNY", "0.92220000", 20_000_000_00),
+)
+
+ENDINGS = {
+    "lin": 20_000_00 - 66_00 - 1_280_00 + 4_611_00 + 20_00,
+    "tea-house": 88_00,
+    "jade-export": 3_600_000_00,
+    "chan": 5_000_00 - 88_00,
+    "chan-hkd": 30_000_00 - 5_000_00,
+    "pearl-import": 8_000_000_00 - 3_600_000_00,
+    "ferry-shop": 1_387_90,
+    "book-shop": 66_00 - 20_00,
+}
+"""What each customer holds when both windows are settled, worked out by hand: minor units.
+
+HKD 5,000.00 at 0.9222 are CNY 4,611.00; CNY 1,280.00 at 1.0843 are HKD 1,387.904, and the payee gets what is whole.
+"""
 
 
 def customer_party(customer: Customer) -> str:

@@ -1,0 +1,27 @@
+"""``hugang node``: serve one node."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from gateway.cli.options import folder_option, ledger_argument
+
+__all__ = ["command"]
+
+
+@click.command("node")
+@ledger_argument
+@folder_option
+@click.option("--stop-with-parent", is_flag=True, hidden=True)
+def command(ledger: str, folder: Path, *, stop_with_parent: bool) -> None:
+    """Serve the node of one ledger from its folder until Ctrl-C; `hugang up` does this for all three processes.
+
+    Opening replays the journal and checks every hash on the way.
+    """
+    from gateway.cli.process import serve
+    from gateway.config import network_folder
+    from gateway.serve import serve_node
+
+    serve(serve_node, network_folder(folder).node(ledger), stop_with_parent=stop_with_parent)
