@@ -28,8 +28,8 @@ from ledger.errors import InvariantViolation, LedgerError
 from ledger.genesis import Genesis, GenesisAsset, GenesisParty
 from ledger.machine import Draft, Machine
 from ledger.messages import Kind, Message, key_id_of, public_bytes
-from ledger.transfers import Transfers, id_of
-from settlement import answers, obligations, packing, statements, views
+from ledger.transfers import Result, Transfers, id_of
+from settlement import answers, obligations, packing, plans, statements, views
 from settlement.applied import check_books
 from settlement.book import Book
 from settlement.chart import AccountCode
@@ -167,6 +167,32 @@ class Node:
             return self.post(who, "/v1/payments", payments[0], at_ns=at_ns)
         return self.post(who, "/v1/batches", {"payments": list(payments)}, at_ns=at_ns)
 
+    def refusal(self, who: str, topic: str, body: object, *, key: str = "", at_ns: int | None = None) -> LedgerError:
+        """Send a message that must not be journaled; gives why not, after checking that nothing has changed."""
+        before = (self.machine.state.money_digest(), self.machine.position, len(self.machine.state.registry))
+        outcome = self.apply([self.request(who, topic, body, key=key)], at_ns=at_ns).outcomes[0]
+        if not isinstance(outcome, LedgerError):
+            raise InvariantViolation("the message was journaled")
+        if (self.machine.state.money_digest(), self.machine.position, len(self.machine.state.registry)) != before:
+            raise InvariantViolation("I9: a message that was not journaled has changed something")
+        return outcome
+
+    def refused(self, who: str, *payments: dict[str, Any], at_ns: int | None = None) -> list[Result]:
+        """Send payments that must all be refused; gives their reasons, after checking that no money has changed."""
+        before = self.machine.state.money_digest()
+        records = self.pay(who, *payments, at_ns=at_ns)
+        if self.machine.state.money_digest() != before:
+            raise InvariantViolation("I9: a refusal has changed money")
+        parts = [records[records["item"] == item] for item in range(len(payments))]
+        return [plans.reason_of(part["leg"], part["result"]) for part in parts]
+
+    def view(self, who: str, payment: dict[str, Any], *, payer: str = "") -> views.PaymentView:
+        """Show a payment to a party."""
+        number = self.machine.directory.by_code(who).number
+        signer = self.machine.directory.by_code(payer).number if payer else None
+        uetr = uuid.UUID(payment["uetr"]).int
+        return views.payment_view(self.machine, self.book, number, uetr, payer=signer)
+
     def say(self, body: statements.Body, *, who: str = "") -> Message:
         """Sign a statement as this ledger's node, or as ``who``."""
         ledger = statements.OPERATOR_LEDGER if who else self.ledger
@@ -237,6 +263,16 @@ class World:
                 world.node(ledger).pay(
                     bank, world.payment(f"{ledger}/POSITION.{bank}", f"{ledger}/WALLET.{customer}", 100_000_00, asset)
                 )
+        return world
+
+    @classmethod
+    def everywhere(cls) -> World:
+        """Have FX, dan and eva hold CNY in Hong Kong as well, by a window that the issuer has paid into."""
+        world = cls.funded()
+        payees = (("POSITION.FX", 500_000_00), ("WALLET.dan", 50_000_00), ("WALLET.eva", 50_000_00))
+        world.sh.pay("PBOC", *(world.payment("SH/ISSUE", f"HK/{name}", amount) for name, amount in payees))
+        if not world.settle():
+            raise InvariantViolation("the first window did not settle")
         return world
 
     def payment(

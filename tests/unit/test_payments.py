@@ -1,0 +1,722 @@
+"""Payments: what a signature may move, what is refused for which reason, and what stays untouched by a refusal."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ledger.accounts import address
+from ledger.errors import Conflict, Forbidden, InvariantViolation, MalformedInput, NotFound
+from ledger.registry import IdStatus
+from ledger.transfers import Flag, Result
+from settlement import payments, plans
+from settlement.book import Group, PaymentState, group_of
+from settlement.legs import Leg, leg_id
+from settlement.places import incoming_base, incoming_place, peer_party
+from settlement.views import PaymentStatus
+from tests.settlement_fixture import World, money, uetr_of
+
+
+@pytest.fixture
+def world() -> World:
+    """Two ledgers with money of their own."""
+    return World.funded()
+
+
+@pytest.fixture
+def rich() -> World:
+    """Two ledgers, with CNY in Hong Kong too."""
+    return World.everywhere()
+
+
+def number_of(payment: dict[str, Any]) -> int:
+    """Give a payment's UETR as a number."""
+    return uuid.UUID(payment["uetr"]).int
+
+
+# --- attacks ----------------------------------------------------------------------------------------------------------
+
+
+def test_key_debiting_somebody_elses_account(world: World) -> None:
+    """A key that debits an account of another party is forbidden, and nothing is journaled or used up."""
+    theft = world.payment("SH/WALLET.ann", "SH/WALLET.ben", 5_00)
+
+    error = world.sh.refusal("ben", "/v1/payments", theft)
+
+    assert (type(error), error.code) == (Forbidden, "NOT_OWNER")
+    assert world.sh.pay("ann", theft)["result"].tolist() == [Result.OK]
+
+
+def test_one_foreign_account_among_many_refuses_the_whole_message(world: World) -> None:
+    """A batch with one theft in it is not journaled at all; the item is named."""
+    batch = [world.payment("SH/WALLET.ben", "SH/WALLET.ann", 1 + i) for i in range(3)]
+    batch[1]["debtor"] = world.address("SH/WALLET.cai")
+
+    error = world.sh.refusal("ben", "/v1/batches", {"payments": batch})
+
+    assert (error.code, error.fields["item"]) == ("NOT_OWNER", 1)
+
+
+@pytest.mark.parametrize("account", ["SETTLE.ALPHA", "FUNDS.ALPHA", "CLEARING.ALPHA"])
+def test_a_participant_cannot_sign_away_what_backs_its_customers(world: World, account: str) -> None:
+    """Settlement, funds and clearing accounts move only as a consequence, even though the signer owns them."""
+    payment = world.payment(f"SH/{account}", "SH/POSITION.ALPHA", 5_00)
+
+    assert world.sh.refusal("ALPHA", "/v1/payments", payment).code == "NOT_OWNER"
+
+
+def test_an_operator_cannot_debit_its_customers_wallet(world: World) -> None:
+    """The operator runs the wallet; only its owner pays from it."""
+    payment = world.payment("SH/WALLET.ann", "SH/POSITION.ALPHA", 5_00)
+
+    assert world.sh.refusal("ALPHA", "/v1/payments", payment).code == "NOT_OWNER"
+
+
+def test_the_institutions_own_accounts_cannot_be_debited_by_the_node(world: World) -> None:
+    """The node's key speaks in the cycle; it pays from no account."""
+    payment = world.payment("SH/OMNIBUS", "SH/WALLET.ann", 5_00)
+
+    assert world.sh.refusal("NODE-SH", "/v1/payments", payment).code == "NOT_OWNER"
+
+
+def test_unknown_account_as_debtor(world: World) -> None:
+    """A debtor that does not exist is answered like somebody else's account, so that nothing is learnt."""
+    payment = world.payment("SH/WALLET.ann", "SH/WALLET.ben", 5_00) | {"debtor": address("SH", 4_000_000_000)}
+
+    assert world.sh.refusal("ann", "/v1/payments", payment).code == "NOT_OWNER"
+
+
+def test_unknown_account_as_creditor(world: World) -> None:
+    """A creditor that does not exist on this ledger refuses the payment, and its id is used up."""
+    payment = world.payment("SH/WALLET.ann", "SH/WALLET.ben", 5_00)
+
+    assert world.sh.refused("ann", payment | {"creditor": address("SH", 4_000_000_000)}) == [Result.PAYEE_NOT_FOUND]
+    assert world.sh.refused("ann", payment) == [Result.ID_EXISTS]
+    assert world.sh.view("ann", payment).reason is Result.PAYEE_NOT_FOUND
+
+
+def test_unknown_account_across_the_border(world: World) -> None:
+    """A creditor that does not exist on the other ledger is rejected there, and the payer's money is free again."""
+    payment = world.payment("SH/WALLET.ann", "HK/WALLET.dan", 5_00) | {"creditor": address("HK", 4_000_000_000)}
+    world.sh.pay("ann", payment)
+    assert world.sh.machine.state.account(world.sh.account("WALLET.ann")).debits_pending == 5_00
+
+    assert world.settle()
+
+    view = world.sh.view("ann", payment)
+    assert (view.status, view.reason, view.iso_status) == (PaymentStatus.REJECTED, Result.PAYEE_NOT_FOUND, "RJCT")
+    assert world.sh.machine.state.account(world.sh.account("WALLET.ann")).debits_pending == 0
+    world.check()
+
+
+@pytest.mark.parametrize(
+    "account", ["CLEARING.BETA", "FUNDS.BETA", "SETTLE.BETA", "FEES.BETA", "SUSPENSE.BETA", "NETTING"]
+)
+def test_nobody_pays_into_inner_accounts(world: World, account: str) -> None:
+    """Only wallets, positions and the issuer are paid by others."""
+    payment = world.payment("SH/WALLET.ann", f"SH/{account}", 5_00)
+
+    assert world.sh.refused("ann", payment) == [Result.PAYEE_NOT_FOUND]
+
+
+@pytest.mark.parametrize("amount", ["0", "-5", "1.5", str(2**63), 5])
+def test_amount_zero_negative_fractional_or_above_2_63(world: World, amount: object) -> None:
+    """Such an amount is malformed: the message is not even admitted, and its id is not used up."""
+    payment = world.payment("SH/WALLET.ann", "SH/WALLET.ben", 5_00)
+    before = world.sh.machine.state.money_digest()
+
+    with pytest.raises(MalformedInput, match="AMOUNT_INVALID"):
+        world.sh.pay("ann", payment | {"money": {"asset": "CNY", "amount": amount}})
+
+    assert world.sh.machine.state.money_digest() == before
+    assert world.sh.pay("ann", payment)["result"].tolist() == [Result.OK]
+
+
+def test_the_largest_amount_is_refused_for_want_of_money(world: World) -> None:
+    """2^63 - 1 minor units are an amount, and nobody has them; no counter wraps."""
+    largest = world.payment("SH/WALLET.ann", "SH/WALLET.ben", 2**63 - 1)
+    abroad = world.payment("SH/WALLET.ann", "HK/WALLET.dan", 2**63 - 1)
+
+    assert world.sh.refused("ann", largest, abroad) == [Result.OVERFLOW, Result.DEBIT_LIMIT]
+
+
+def test_two_assets_in_one_transfer(rich: World) -> None:
+    """A payment whose accounts hold different assets is refused, whichever of them the money names."""
+    cny, hkd = rich.address("HK/WALLET.dan", "CNY"), rich.address("HK/WALLET.eva", "HKD")
+    plain = rich.payment("HK/WALLET.dan", "HK/WALLET.eva", 5_00)
+
+    assert rich.hk.refused("dan", plain | {"uetr": uetr_of(1), "debtor": cny, "creditor": hkd}) == [Result.PAYEE_ASSET]
+    assert rich.hk.refused("dan", plain | {"uetr": uetr_of(2), "money": money(5_00, "HKD")}) == [Result.DEBTOR_ASSET]
+
+
+def test_two_assets_across_the_border(rich: World) -> None:
+    """The payee's ledger rejects what its account cannot hold."""
+    payment = rich.payment("SH/WALLET.ann", "HK/WALLET.eva", 5_00) | {"creditor": rich.address("HK/WALLET.eva", "HKD")}
+    rich.sh.pay("ann", payment)
+
+    assert rich.settle()
+    assert rich.sh.view("ann", payment).reason is Result.PAYEE_ASSET
+
+
+def test_paying_oneself_is_refused(world: World) -> None:
+    """Both sides of a payment are never one account."""
+    assert world.sh.refused("ann", world.payment("SH/WALLET.ann", "SH/WALLET.ann", 5_00)) == [Result.SAME_ACCOUNT]
+
+
+def test_spending_the_same_money_twice_in_one_batch(world: World) -> None:
+    """Items are applied one by one: the second sees what the first has left, local or held."""
+    whole = 100_000_00
+    batch = [
+        world.payment("SH/WALLET.ann", "HK/WALLET.dan", whole, uetr=uetr_of(1)),
+        world.payment("SH/WALLET.ann", "SH/WALLET.cai", 1, uetr=uetr_of(2)),
+        world.payment("SH/WALLET.ann", "HK/WALLET.dan", 1, uetr=uetr_of(3)),
+    ]
+
+    records = world.sh.pay("ann", *batch)
+
+    assert records["result"][records["leg"] == Leg.PAYER].tolist() == [
+        Result.OK,
+        Result.DEBIT_LIMIT,
+        Result.DEBIT_LIMIT,
+    ]
+
+
+def test_a_uetr_twice_in_one_batch(world: World) -> None:
+    """The first stands, the second is a duplicate."""
+    payment = world.payment("SH/WALLET.ann", "SH/WALLET.ben", 5_00)
+
+    assert world.sh.pay("ann", payment, payment)["result"].tolist() == [Result.OK, Result.ID_EXISTS]
+
+
+def test_a_uetr_again_in_another_message(world: World) -> None:
+    """A UETR is used up for ever within its party, and the first payment stays what it was."""
+    payment = world.payment("SH/WALLET.ann", "SH/WALLET.ben", 5_00)
+    world.sh.pay("ann", payment)
+
+    changed = payment | {"creditor": world.address("HK/WALLET.dan"), "money": money(7_00)}
+    assert world.sh.refused("ann", changed) == [Result.ID_EXISTS]
+    view = world.sh.view("ann", payment)
+    assert (view.status, view.amount) == (PaymentStatus.SETTLED, 5_00)
+
+
+def test_a_uetr_of_somebody_else_is_free(world: World) -> None:
+    """Ids are scoped to the signing party: nobody can block another's."""
+    world.sh.pay("ben", world.payment("SH/WALLET.ben", "SH/WALLET.ann", 1, uetr=uetr_of("shared")))
+
+    records = world.sh.pay("ann", world.payment("SH/WALLET.ann", "SH/WALLET.ben", 2, uetr=uetr_of("shared")))
+
+    assert records["result"].tolist() == [Result.OK]
+
+
+def test_a_shared_uetr_across_the_border_is_accepted_once(world: World) -> None:
+    """On the payee's ledger ids are scoped to the other node: the later of two payments of one UETR is rejected."""
+    first = world.payment("SH/WALLET.ann", "HK/WALLET.dan", 1, uetr=uetr_of("shared"))
+    second = world.payment("SH/WALLET.ben", "HK/WALLET.dan", 2, uetr=uetr_of("shared"))
+    world.sh.pay("ann", first)
+    world.sh.pay("ben", second)
+
+    assert world.settle()
+
+    assert world.sh.view("ann", first).status is PaymentStatus.SETTLED
+    assert world.sh.view("ben", second).reason is Result.ID_EXISTS
+    assert world.hk.balance("WALLET.dan") == 1
+
+
+# --- inside one ledger ------------------------------------------------------------------------------------------------
+
+
+def test_a_refused_chain_moves_nothing(world: World) -> None:
+    """When the payer lacks money, no leg between the participants is posted, and the reason is the payer's."""
+    payment = world.payment("SH/WALLET.ann", "SH/WALLET.cai", 100_000_01)
+
+    assert world.sh.refused("ann", payment) == [Result.DEBIT_LIMIT]
+    assert world.sh.view("ann", payment).iso_reason == "AM04"
+
+
+def test_a_fee_stands_and_falls_with_its_payment(world: World) -> None:
+    """A fee that the payer cannot bear refuses the payment; one that it can goes to its participant."""
+    beyond = world.payment("SH/WALLET.ann", "SH/WALLET.cai", 100_000_00, fee=money(1))
+    within = world.payment("SH/WALLET.ann", "SH/WALLET.cai", 99_999_99, fee=money(1))
+
+    assert world.sh.refused("ann", beyond) == [Result.DEBIT_LIMIT]
+    assert set(world.sh.pay("ann", within)["result"].tolist()) == {Result.OK}
+    assert (world.sh.balance("WALLET.ann"), world.sh.balance("FEES.ALPHA")) == (0, 1)
+
+
+def test_earned_fees_can_be_taken_out(world: World) -> None:
+    """A participant moves its fees to its position."""
+    world.sh.pay("ann", world.payment("SH/WALLET.ann", "SH/WALLET.ben", 5_00, fee=money(30)))
+
+    world.sh.pay("ALPHA", world.payment("SH/FEES.ALPHA", "SH/POSITION.ALPHA", 30))
+
+    assert world.sh.balance("FEES.ALPHA") == 0
+
+
+def test_the_issuer_takes_no_fee(world: World) -> None:
+    """An account whose book has no fees account refuses a fee instead of losing it."""
+    payment = world.payment("SH/ISSUE", "SH/POSITION.ALPHA", 5_00, fee=money(1))
+
+    assert world.sh.refused("PBOC", payment) == [Result.FEE_ACCOUNT]
+
+
+def test_the_issuer_pays_a_participant_like_an_issuance(world: World) -> None:
+    """A payment from ISSUE has two legs: to the settlement account, and on the participant's book."""
+    issued = world.sh.balance("ISSUE")
+
+    records = world.sh.pay("PBOC", world.payment("SH/ISSUE", "SH/POSITION.ALPHA", 5_00))
+
+    assert records["leg"].tolist() == [Leg.PAYER, Leg.PAYEE]
+    assert world.sh.balance("ISSUE") == issued + 5_00
+    world.check()
+
+
+def test_suspense_takes_from_its_own_book_alone(world: World) -> None:
+    """A wallet may be emptied into its own participant's suspense account, not into another's."""
+    own = world.payment("SH/WALLET.ann", "SH/SUSPENSE.ALPHA", 5_00)
+    other = world.payment("SH/WALLET.ann", "SH/SUSPENSE.BETA", 5_00)
+
+    assert world.sh.pay("ann", own)["result"].tolist() == [Result.OK]
+    assert world.sh.refused("ann", other) == [Result.PAYEE_NOT_FOUND]
+
+
+def test_a_closed_payee_is_refused_on_both_ledgers(world: World) -> None:
+    """A closed account takes nothing, and the reason says so."""
+    world.sh.pay("cai", world.payment("SH/WALLET.cai", "SH/WALLET.ann", 100_000_00))
+    for node, name in ((world.sh, "WALLET.cai"), (world.hk, "WALLET.eva")):
+        node.machine.state.close_account(node.account(name))
+    abroad = world.payment("SH/WALLET.ann", "HK/WALLET.eva", 5_00)
+
+    assert world.sh.refused("ann", world.payment("SH/WALLET.ann", "SH/WALLET.cai", 5_00)) == [Result.PAYEE_CLOSED]
+    world.sh.pay("ann", abroad)
+    world.agree()
+    assert world.sh.view("ann", abroad).reason is Result.PAYEE_CLOSED
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_a_mixed_batch_is_applied_in_its_order(compiled: bool) -> None:
+    """Each kind of payment among others gives exactly the legs it gives alone, item by item."""
+    world = World.everywhere()
+    world.hk.machine.compiled = compiled
+    quote = world.quote(sell="CNY", maximum=1_000_00, buy="HKD", rate="0.92220000")
+    batch = [
+        world.payment("HK/WALLET.dan", "SH/WALLET.ann", 1_00, uetr=uetr_of(0)),
+        world.payment("HK/WALLET.dan", "HK/WALLET.eva", 2_00, uetr=uetr_of(1)),
+        world.payment("HK/WALLET.dan", "HK/WALLET.eva", 60_000_00, uetr=uetr_of(2)),
+        world.payment("HK/WALLET.dan", "SH/WALLET.ann", 60_000_00, uetr=uetr_of(3)),
+        world.payment(
+            "HK/WALLET.dan", "SH/WALLET.ann", 3_00, "HKD", creditor_asset="CNY", quote=quote, uetr=uetr_of(4)
+        ),
+        world.payment("HK/WALLET.dan", "HK/POSITION.GAMMA", 4_00, fee=money(1), uetr=uetr_of(5)),
+        world.payment("HK/WALLET.dan", "SH/WALLET.cai", 5_00, uetr=uetr_of(6)),
+        world.payment("HK/WALLET.dan", "HK/WALLET.eva", 6_00, uetr=uetr_of(0)),
+    ]
+
+    records = world.hk.pay("dan", *batch)
+
+    assert records["item"].tolist() == [0, 1, 1, 1, 2, 2, 2, 3, 4, 4, 4, 4, 5, 5, 6, 7, 7, 7]
+    failed = {2: Result.DEBIT_LIMIT, 3: Result.DEBIT_LIMIT, 7: Result.ID_EXISTS}
+    for item in range(len(batch)):
+        part = records[records["item"] == item]
+        if item in failed:
+            assert plans.reason_of(part["leg"], part["result"]) is failed[item]
+        else:
+            assert set(part["result"].tolist()) == {Result.OK}
+        assert ((part["flags"] & Flag.LINKED) != 0).tolist() == [True] * (len(part) - 1) + [False]
+    table = world.hk.book.open_window.outgoing
+    assert table.states.tolist() == [PaymentState.PENDING, PaymentState.REFUSED, *[PaymentState.PENDING] * 2]
+    assert table.reasons.tolist() == [0, Result.DEBIT_LIMIT, 0, 0]
+    held = records[records["group"] != 0]
+    assert held["member"].tolist() == [0, 1, 2, 2, 2, 2, 3]
+    assert set(held["group"].tolist()) == {group_of(world.hk.book.current, Group.OUTGOING)}
+    assert world.settle()
+    world.check()
+
+
+# --- windows ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_refused_payment_at_the_end_leaves_no_gap(world: World) -> None:
+    """Numbers are reused when everything behind the last held payment was refused."""
+    batch = [
+        world.payment("SH/WALLET.ann", "HK/WALLET.dan", 1, uetr=uetr_of(1)),
+        world.payment("SH/WALLET.ann", "HK/WALLET.dan", 200_000_00, uetr=uetr_of(2)),
+    ]
+    world.sh.pay("ann", *batch)
+    world.sh.refused("ann", world.payment("SH/WALLET.ann", "HK/WALLET.dan", 200_000_00, uetr=uetr_of(3)))
+
+    assert world.sh.book.open_window.outgoing.count == 1
+
+
+def test_rows_know_their_position(world: World) -> None:
+    """A row's position is that of the payer's leg in the journal."""
+    position = world.sh.machine.position
+    payment = world.payment("SH/WALLET.ann", "HK/WALLET.dan", 5_00)
+    world.sh.pay("ann", payment)
+
+    party = world.sh.machine.directory.by_code("ann").number
+    entry = world.sh.machine.state.lookup(party, leg_id(number_of(payment), Leg.PAYER))
+    assert entry is not None
+    assert (entry.position, entry.status) == (position + 1, IdStatus.HOLD_OPEN)
+    assert world.sh.book.open_window.outgoing.rows["position"].tolist() == [position + 1]
+
+
+def test_a_carried_payment_settles_later(world: World) -> None:
+    """A payment that two windows leave out is listed anew each time, with fresh ids, and settles in the third."""
+    payment = world.payment("SH/WALLET.ann", "HK/WALLET.dan", 5_00)
+    world.sh.pay("ann", payment)
+
+    for _ in range(2):
+        assert world.settle([payment["uetr"]])
+        assert world.sh.view("ann", payment).status is PaymentStatus.ACCEPTED
+        assert world.hk.view("dan", payment).status is PaymentStatus.ACCEPTED
+        world.check()
+    assert world.settle()
+
+    assert world.hk.balance("WALLET.dan") == 5_00
+    for node, who in ((world.sh, "ann"), (world.hk, "dan")):
+        view = node.view(who, payment)
+        assert (view.status, view.window) == (PaymentStatus.SETTLED, 3)
+    assert world.hk.book.incoming_waiting == set()
+
+
+def test_a_carried_payment_that_skips_a_window_gets_fresh_ids(world: World) -> None:
+    """A payment carried out of one window and listed two windows later is accepted there, and can be found."""
+    payment = world.payment("SH/WALLET.ann", "HK/WALLET.dan", 5_00)
+    world.sh.pay("ann", payment)
+    assert world.settle([payment["uetr"]])
+    book, uetr = world.hk.book, number_of(payment)
+    rows = world.sh.book.open_window.outgoing.rows[:1].copy()
+    world.hk.book.incoming_waiting.add(uetr)
+    book.windows[book.current].number = book.current + 1
+
+    halves = payments._incoming_halves(book, book.windows[book.current], rows)
+
+    base = incoming_base(uetr, book.current + 1)
+    assert (int(halves[0][0]), int(halves[1][0])) == (base >> 64, base & (2**64 - 1))
+
+
+def test_a_carried_payment_can_be_rejected_later(world: World) -> None:
+    """An account that closes while a payment waits rejects it when it is listed again."""
+    payment = world.payment("SH/WALLET.ann", "HK/WALLET.eva", 5_00)
+    world.sh.pay("ann", payment)
+    assert world.settle([payment["uetr"]])
+    world.hk.machine.state.close_account(world.hk.account("WALLET.eva"))
+
+    assert world.settle()
+
+    view = world.sh.view("ann", payment)
+    assert (view.status, view.reason) == (PaymentStatus.REJECTED, Result.PAYEE_CLOSED)
+    assert world.hk.view("eva", payment).status is PaymentStatus.REJECTED
+    world.check()
+
+
+def test_a_stolen_uetr_does_not_get_into_the_way_of_a_carried_payment(world: World) -> None:
+    """Another party's payment under the UETR of one that waits is the one to be rejected."""
+    payment = world.payment("SH/WALLET.ann", "HK/WALLET.dan", 5_00, uetr=uetr_of("wanted"))
+    world.sh.pay("ann", payment)
+    assert world.settle([payment["uetr"]])
+    thief = world.payment("SH/WALLET.ben", "HK/WALLET.eva", 1_00, uetr=uetr_of("wanted"))
+    world.sh.pay("ben", thief)
+
+    assert world.settle()
+
+    assert world.sh.view("ann", payment).status is PaymentStatus.SETTLED
+    assert world.sh.view("ben", thief).reason is Result.ID_EXISTS
+
+
+def test_the_other_nodes_list_cannot_name_two_amounts_in_one_asset(world: World) -> None:
+    """A list in which the payee would receive another amount of the same asset is rejected, row by row."""
+    world.sh.pay("ann", world.payment("SH/WALLET.ann", "HK/WALLET.dan", 5_00))
+    rows = world.sh.book.open_window.outgoing.rows.copy()
+    rows["creditor_amount"] = 500_000_00
+
+    reasons = accept(world, rows)
+
+    assert reasons.tolist() == [Result.AMOUNT_INVALID]
+    assert (rows["creditor_amount"][0], rows["creditor_participant"][0]) == (0, 0)
+
+
+def accept(world: World, rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Have Hong Kong accept rows outside any message."""
+    from ledger.machine import Context
+
+    machine = world.hk.machine
+    context = Context(machine, position=machine.position, timestamp_ns=machine.timestamp_ns + 1)
+    return payments.accept_incoming(context, world.hk.book, world.hk.book.open_window, rows)
+
+
+def test_acceptance_fills_in_what_only_the_payees_ledger_knows(world: World) -> None:
+    """The payee's participant and amount are filled in, and the legs are bound from the start."""
+    world.sh.pay("ann", world.payment("SH/WALLET.ann", "HK/WALLET.eva", 5_00))
+    rows = world.sh.book.open_window.outgoing.rows.copy()
+
+    reasons = accept(world, rows)
+
+    assert reasons.tolist() == [Result.OK]
+    delta = world.hk.book.participant_by_code("DELTA").number
+    assert (rows["creditor_participant"][0], rows["creditor_amount"][0]) == (delta, 5_00)
+    hold = world.hk.machine.state.holds[0]
+    assert (hold["group"], hold["member"], hold["status"]) == (group_of(1, Group.INCOMING), 0, 2)
+
+
+# --- cancellation -----------------------------------------------------------------------------------------------------
+
+
+def cancel(payment: dict[str, Any]) -> dict[str, str]:
+    """Write a cancellation."""
+    return {"uetr": payment["uetr"]}
+
+
+def test_a_payer_cancels_before_the_cut_off(world: World) -> None:
+    """Cancelling frees the money at once, and the payment is in no list."""
+    payment = world.payment("SH/WALLET.ann", "HK/WALLET.dan", 5_00, fee=money(1))
+    before = world.sh.machine.state.account(world.sh.account("WALLET.ann")).available
+    world.sh.pay("ann", payment)
+
+    records = world.sh.post("ann", "/v1/cancellations", cancel(payment))
+
+    assert records["result"].tolist() == [Result.OK] * 2
+    assert world.sh.machine.state.account(world.sh.account("WALLET.ann")).available == before
+    assert world.sh.view("ann", payment).status is PaymentStatus.CANCELLED
+    assert world.agree()[1].count("SH") == 0
+
+
+def test_a_converted_payment_is_cancelled_with_all_its_legs(rich: World) -> None:
+    """The provider's legs and the use of the quote are voided with the payer's."""
+    quote = rich.quote(sell="CNY", maximum=10_00, buy="HKD", rate="0.92220000")
+    payment = rich.payment("HK/WALLET.dan", "SH/WALLET.ann", 10_00, "HKD", creditor_asset="CNY", quote=quote)
+    rich.hk.pay("dan", payment)
+
+    rich.hk.post("dan", "/v1/cancellations", cancel(payment))
+
+    assert rich.hk.machine.state.hold_count == 0
+    again = payment | {"uetr": uetr_of("again")}
+    assert set(rich.hk.pay("dan", again)["result"].tolist()) == {Result.OK}
+
+
+def test_nobody_cancels_anothers_payment(world: World) -> None:
+    """To another party the payment does not exist."""
+    payment = world.payment("SH/WALLET.ann", "HK/WALLET.dan", 5_00)
+    world.sh.pay("ann", payment)
+
+    error = world.sh.refusal("ben", "/v1/cancellations", cancel(payment))
+
+    assert (type(error), error.code) == (NotFound, "PAYMENT_NOT_FOUND")
+
+
+def test_what_has_ended_cannot_be_cancelled(world: World) -> None:
+    """A settled, refused or cancelled payment has ended already."""
+    settled = world.payment("SH/WALLET.ann", "SH/WALLET.ben", 5_00, uetr=uetr_of(1))
+    cancelled = world.payment("SH/WALLET.ann", "HK/WALLET.dan", 5_00, uetr=uetr_of(2))
+    world.sh.pay("ann", settled, cancelled)
+    world.sh.post("ann", "/v1/cancellations", cancel(cancelled))
+
+    for payment in (settled, cancelled):
+        error = world.sh.refusal("ann", "/v1/cancellations", cancel(payment))
+        assert (type(error), error.code) == (Conflict, "PAYMENT_DECIDED")
+
+
+def test_after_the_cut_off_a_payment_waits_for_the_decision(world: World) -> None:
+    """A payment of a closed window cannot be cancelled; one that was carried out of it can."""
+    payment = world.payment("SH/WALLET.ann", "HK/WALLET.dan", 5_00)
+    world.sh.pay("ann", payment)
+    number, signed = world.agree()
+
+    assert world.sh.refusal("ann", "/v1/cancellations", cancel(payment)).code == "WINDOW_CLOSED"
+    assert world.decide(number, signed, {"SH": np.zeros(1, bool), "HK": np.zeros(0, bool)})
+    world.sh.post("ann", "/v1/cancellations", cancel(payment))
+
+    assert world.sh.view("ann", payment).status is PaymentStatus.CANCELLED
+    assert world.settle()
+    world.check()
+
+
+# --- refunds ----------------------------------------------------------------------------------------------------------
+
+
+def refund(world: World, original: dict[str, Any], amount: int, name: object, **more: Any) -> dict[str, Any]:
+    """Write a refund of a payment, back the way it came."""
+    fields = {"debtor": original["creditor"], "creditor": original["debtor"], "uetr": uetr_of(name)}
+    return original | fields | {"money": money(amount), "refund_of": original["uetr"]} | more
+
+
+def test_a_local_payment_is_refunded_up_to_its_amount(world: World) -> None:
+    """Refunds of a payment inside one ledger add up to at most what was received."""
+    original = world.payment("SH/WALLET.ann", "SH/WALLET.cai", 10_00)
+    world.sh.pay("ann", original)
+
+    assert set(world.sh.pay("cai", refund(world, original, 6_00, 1))["result"].tolist()) == {Result.OK}
+    assert world.sh.refused("cai", refund(world, original, 4_01, 2)) == [Result.REFUND_EXCEEDED]
+    assert set(world.sh.pay("cai", refund(world, original, 4_00, 3))["result"].tolist()) == {Result.OK}
+    assert world.sh.refused("cai", refund(world, original, 1, 4)) == [Result.REFUND_EXCEEDED]
+
+
+def test_refunds_in_one_batch_are_counted_in_order(world: World) -> None:
+    """The second refund of a batch sees the first, and a refund that fails gives its part back for the next."""
+    original = world.payment("SH/WALLET.ann", "SH/WALLET.cai", 10_00)
+    world.sh.pay("ann", original)
+    batch = [refund(world, original, amount, amount) for amount in (6_00, 5_00, 4_00)]
+    spent = world.payment("SH/WALLET.cai", "SH/WALLET.ann", 100_000_00 + 10_00 - 10_00, uetr=uetr_of("spent"))
+
+    records = world.sh.pay("cai", *batch)
+    results = [
+        plans.reason_of(part["leg"], part["result"]) if part["result"].any() else Result.OK
+        for part in (records[records["item"] == item] for item in range(3))
+    ]
+
+    assert results == [Result.OK, Result.REFUND_EXCEEDED, Result.OK]
+    assert set(world.sh.pay("cai", spent)["result"].tolist()) == {Result.OK}
+
+
+def test_a_refund_without_money_gives_its_part_back(world: World) -> None:
+    """A refused refund does not count: with money again, the whole can be refunded."""
+    original = world.payment("SH/WALLET.ann", "SH/WALLET.cai", 10_00)
+    world.sh.pay("ann", original)
+    empty = world.payment("SH/WALLET.cai", "SH/WALLET.ann", 100_010_00, uetr=uetr_of("empty"))
+    world.sh.pay("cai", empty)
+
+    assert world.sh.refused("cai", refund(world, original, 10_00, 1)) == [Result.DEBIT_LIMIT]
+    world.sh.pay("ann", world.payment("SH/WALLET.ann", "SH/WALLET.cai", 10_00, uetr=uetr_of("more")))
+    assert set(world.sh.pay("cai", refund(world, original, 10_00, 2))["result"].tolist()) == {Result.OK}
+
+
+def test_an_incoming_payment_is_refunded_across_the_border(world: World) -> None:
+    """What arrived through a window goes back through a window, at most once; a cancelled refund does not count."""
+    original = world.payment("SH/WALLET.ann", "HK/WALLET.dan", 10_00)
+    world.sh.pay("ann", original)
+    assert world.hk.refused("dan", refund(world, original, 1, 0)) == [Result.REFUND_NOT_FOUND]
+    assert world.settle()
+
+    whole = refund(world, original, 10_00, 1)
+    world.hk.pay("dan", whole)
+    assert world.hk.refused("dan", refund(world, original, 1, 2)) == [Result.REFUND_EXCEEDED]
+    world.hk.post("dan", "/v1/cancellations", cancel(whole))
+    again = refund(world, original, 10_00, 3)
+    world.hk.pay("dan", again)
+    assert world.settle()
+
+    assert world.hk.view("dan", again).status is PaymentStatus.SETTLED
+    assert world.sh.balance("WALLET.ann") == 100_000_00
+    world.check()
+
+
+def test_a_rejected_refund_gives_its_part_back(world: World) -> None:
+    """A refund that the other ledger rejects can be sent again."""
+    original = world.payment("SH/WALLET.ann", "HK/WALLET.dan", 10_00)
+    world.sh.pay("ann", original)
+    assert world.settle()
+    world.sh.pay("ann", world.payment("SH/WALLET.ann", "SH/WALLET.ben", 99_990_00))
+    ann = world.sh.account("WALLET.ann")
+    world.sh.machine.state.close_account(ann)
+    world.hk.pay("dan", refund(world, original, 10_00, 1))
+    assert world.settle()
+    world.sh.machine.state.reopen_account(ann)
+
+    world.hk.pay("dan", refund(world, original, 10_00, 2))
+    assert world.settle()
+
+    assert world.sh.balance("WALLET.ann") == 10_00
+    world.check()
+
+
+@pytest.mark.parametrize(
+    ("changes", "who"),
+    [
+        ({"refund_of": uetr_of("never")}, "dan"),
+        ({"creditor": "SH/WALLET.ben"}, "dan"),
+        ({"debtor": "HK/WALLET.eva"}, "eva"),
+    ],
+)
+def test_only_the_payee_refunds_and_only_to_the_payer(world: World, changes: dict[str, str], who: str) -> None:
+    """A refund of an unknown payment, to another account, or by another account is refused."""
+    world = World.everywhere()
+    original = world.payment("SH/WALLET.ann", "HK/WALLET.dan", 10_00)
+    world.sh.pay("ann", original)
+    assert world.settle()
+    named = {key: value if key == "refund_of" else world.address(value) for key, value in changes.items()}
+
+    assert world.hk.refused(who, refund(world, original, 10_00, 1) | named) == [Result.REFUND_NOT_FOUND]
+
+
+@pytest.mark.parametrize(("debtor", "who"), [("SH/WALLET.ben", "ben"), ("SH/POSITION.BETA", "BETA")])
+def test_a_local_refund_by_another_account_is_refused(world: World, debtor: str, who: str) -> None:
+    """Inside one ledger too, another account than the one that received gives nothing back, even of the same book."""
+    original = world.payment("SH/WALLET.ann", "SH/WALLET.cai", 10_00)
+    world.sh.pay("ann", original)
+
+    wrong = refund(world, original, 10_00, 1) | {"debtor": world.address(debtor)}
+
+    assert world.sh.refused(who, wrong) == [Result.REFUND_NOT_FOUND]
+
+
+def test_suspense_returns_what_its_own_book_received(world: World) -> None:
+    """The suspense account beside the payee gives back in its place; that of another book does not."""
+    original = world.payment("SH/WALLET.ann", "SH/WALLET.cai", 10_00)
+    world.sh.pay("ann", original)
+    world.sh.pay("cai", world.payment("SH/WALLET.cai", "SH/SUSPENSE.BETA", 10_00))
+    world.sh.pay("ben", world.payment("SH/WALLET.ben", "SH/SUSPENSE.ALPHA", 10_00))
+    beside, elsewhere = (world.address(f"SH/SUSPENSE.{name}") for name in ("BETA", "ALPHA"))
+
+    assert world.sh.refused("ALPHA", refund(world, original, 10_00, 1) | {"debtor": elsewhere}) == [
+        Result.REFUND_NOT_FOUND
+    ]
+    assert set(world.sh.pay("BETA", refund(world, original, 10_00, 2) | {"debtor": beside})["result"].tolist()) == {0}
+    assert world.sh.balance("WALLET.ann") == 100_000_00
+
+
+def test_a_refused_payment_cannot_be_refunded(world: World) -> None:
+    """What was never received is not given back, and neither is a payment that only waits."""
+    refused = world.payment("SH/WALLET.ann", "SH/WALLET.ben", 200_000_00, uetr=uetr_of(1))
+    world.sh.refused("ann", refused)
+
+    assert world.sh.refused("ben", refund(world, refused, 1, 2)) == [Result.REFUND_NOT_FOUND]
+    assert world.sh.refused("ben", refund(world, refused, 1, 3, refund_of=uetr_of(9))) == [Result.REFUND_NOT_FOUND]
+
+
+def test_a_refund_of_a_fee_paying_refund_counts_the_amount_alone(world: World) -> None:
+    """A refund may carry a fee; what counts against the original is its amount."""
+    original = world.payment("SH/WALLET.ann", "SH/WALLET.cai", 10_00)
+    world.sh.pay("ann", original)
+
+    records = world.sh.pay("cai", refund(world, original, 10_00, 1, fee=money(25)))
+
+    assert set(records["result"].tolist()) == {Result.OK}
+    assert world.sh.balance("FEES.BETA") == 25
+
+
+# --- inside -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_chain_without_a_reason_is_our_mistake() -> None:
+    """A refused payment always has a leg with a reason of its own."""
+    with pytest.raises(InvariantViolation):
+        plans.reason_of([Leg.PAYER, Leg.SETTLE], [Result.LINKED_FAILED, Result.LINKED_FAILED])
+
+
+@pytest.mark.parametrize(
+    ("leg", "result", "reason"),
+    [
+        (Leg.PAYER, Result.DEBIT_LIMIT, Result.DEBIT_LIMIT),
+        (Leg.PAYER, Result.CREDIT_LIMIT, Result.PARTICIPANT_LIMIT),
+        (Leg.SETTLE, Result.DEBIT_LIMIT, Result.PARTICIPANT_LIMIT),
+        (Leg.PROVIDER_PAYS, Result.DEBIT_LIMIT, Result.PROVIDER_LIMIT),
+        (Leg.PROVIDER_PAYS, Result.CREDIT_LIMIT, Result.PROVIDER_LIMIT),
+        (Leg.SETTLE_BOUGHT, Result.DEBIT_LIMIT, Result.PROVIDER_LIMIT),
+        (Leg.QUOTE, Result.DEBIT_LIMIT, Result.QUOTE_EXHAUSTED),
+        (Leg.FEE, Result.DEBIT_LIMIT, Result.DEBIT_LIMIT),
+        (Leg.QUOTE, Result.OVERFLOW, Result.OVERFLOW),
+    ],
+)
+def test_a_limit_is_named_by_whose_it_is(leg: Leg, result: Result, reason: Result) -> None:
+    """Only the payer's own lack of money reads as such."""
+    assert plans.reason_of([Leg.PAYEE, leg], [Result.LINKED_FAILED, result]) is reason
+
+
+def test_the_peers_party_scopes_incoming_ids(world: World) -> None:
+    """Incoming legs are named within the party of the other ledger's node."""
+    for node, peer in ((world.sh, "NODE-HK"), (world.hk, "NODE-SH")):
+        assert peer_party(node.machine) == node.machine.directory.by_code(peer).number
+    assert incoming_place(world.hk.book, world.hk.machine.state, peer_party(world.hk.machine), 1) is None
