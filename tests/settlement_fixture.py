@@ -118,11 +118,13 @@ class Node:
         """What settlement remembers here."""
         return self.settlement.book
 
-    def request(self, who: str, topic: str, body: object, *, key: str = "", idempotency_key: str = "") -> Message:
+    def request(
+        self, who: str, topic: str, body: object, *, key: str = "", idempotency_key: str = "", at_ns: int | None = None
+    ) -> Message:
         """Sign a request as ``who``, with the key of ``key`` if that is another; ``body`` is JSON or bytes already."""
         data = body if isinstance(body, bytes) else json.dumps(body, separators=(",", ":")).encode()
         self.sent += 1
-        seconds = self.machine.timestamp_ns // SECOND
+        seconds = (at_ns or self.machine.timestamp_ns) // SECOND
         signer = key_of(key or who)
         base = signatures.signature_base(
             method="POST",
@@ -155,7 +157,7 @@ class Node:
         Raises:
             LedgerError: it was not journaled.
         """
-        draft = self.apply([self.request(who, topic, body)], at_ns=at_ns)
+        draft = self.apply([self.request(who, topic, body, at_ns=at_ns)], at_ns=at_ns)
         outcome = draft.outcomes[0]
         if isinstance(outcome, LedgerError):
             raise outcome
@@ -170,7 +172,7 @@ class Node:
     def refusal(self, who: str, topic: str, body: object, *, key: str = "", at_ns: int | None = None) -> LedgerError:
         """Send a message that must not be journaled; gives why not, after checking that nothing has changed."""
         before = (self.machine.state.money_digest(), self.machine.position, len(self.machine.state.registry))
-        outcome = self.apply([self.request(who, topic, body, key=key)], at_ns=at_ns).outcomes[0]
+        outcome = self.apply([self.request(who, topic, body, key=key, at_ns=at_ns)], at_ns=at_ns).outcomes[0]
         if not isinstance(outcome, LedgerError):
             raise InvariantViolation("the message was journaled")
         if (self.machine.state.money_digest(), self.machine.position, len(self.machine.state.registry)) != before:
