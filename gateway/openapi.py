@@ -15,7 +15,7 @@ import msgspec
 from gateway.problems import MEDIA_TYPE, problem
 from gateway.problems import row as problem_row
 
-__all__ = ["Operation", "answers", "describe", "problems_of", "write_operation"]
+__all__ = ["Operation", "answers", "describe", "problems_of", "schema_of", "write_operation"]
 
 _EXAMPLE_REQUEST_ID = "8a3c64c1f7a24bb0a9d7a2b1f1f0c9e4"
 _DESCRIPTION = (
@@ -88,8 +88,21 @@ def _is_generated(operation: Mapping[str, Any]) -> bool:
 
 def answers(example: Any, *codes: str, status: int = 200, media_type: str = "application/json") -> dict[int | str, Any]:
     """Describe an operation's answers: one success with its example, and the problems it may end with."""
-    success = {"description": "Success.", "content": {media_type: {"example": example}}}
-    return {status: success, **problems_of(codes)}
+    success = {"description": "Success.", "content": {media_type: {"schema": schema_of(example), "example": example}}}
+    return {status: success, **problems_of((*codes, "INTERNAL_ERROR"))}
+
+
+def schema_of(example: Any) -> dict[str, Any]:
+    """Say of what shape an example is: names and types; what is null in the example may be anything."""
+    if isinstance(example, dict):
+        properties = {name: schema_of(value) for name, value in example.items()}
+        return {"type": "object", "properties": properties}
+    if isinstance(example, list):
+        return {"type": "array", "items": schema_of(example[0]) if example else {}}
+    for kind, name in ((bool, "boolean"), (int, "integer"), (str, "string")):
+        if isinstance(example, kind):
+            return {"type": name}
+    return {}
 
 
 def problems_of(codes: Iterable[str]) -> dict[int | str, Any]:
@@ -126,7 +139,8 @@ def write_operation(kind: type[msgspec.Struct], operation: Operation) -> dict[st
         {"name": name, "in": "header", "required": True, "description": text, "schema": {"type": "string"}}
         for name, text in _SIGNED_WRITE
     ]
-    content: dict[str, Any] = {"schema": {"type": "object"}, "example": {"data": operation.data}}
+    example = {"data": operation.data}
+    content: dict[str, Any] = {"schema": schema_of(example), "example": example}
     success = {"description": "Journaled and durable.", "content": {"application/json": content}}
     return {
         "summary": operation.summary,

@@ -8,6 +8,7 @@ the server carries a key out at most once.
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -56,7 +57,7 @@ class Client:
             runtime: clock and ids.
             try_count: how often one request is sent at most.
             timeout_s: how long one exchange may take.
-            transport: what carries requests instead of the network.
+            transport: what carries requests; by default the network, and for plain HTTP without a proxy.
             pause: how to wait between two tries, in seconds; by default through the runtime.
         """
         self.base_url = base_url.rstrip("/")
@@ -65,6 +66,9 @@ class Client:
         self._runtime = runtime or SystemRuntime()
         self._pause = pause or self._sleep
         self._try_count = try_count
+        if transport is None and self.base_url.startswith("http://"):
+            # Plain HTTP needs no certificates, and loading them takes longer than most programs run.
+            transport = httpx.HTTPTransport(verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
         self._http = httpx.Client(base_url=self.base_url, timeout=timeout_s, transport=transport)
         self._signer: Signer | None = None
 
@@ -255,6 +259,12 @@ class Client:
     def windows(self) -> Iterator[Data]:
         """Read all windows, the newest first."""
         return self._pages("/v1/windows", {}, signed=False)
+
+    def certificate(self, window: int) -> bytes:
+        """Read the certificate of a settled window, for ``settlement.certificate.verify``."""
+        signer = self.signer
+        path = f"/v1/windows/{window}/certificate"
+        return self._exchange(lambda: signer.get(path, now_ns=self._runtime.now_ns())).content
 
     def read_quote(self, quote: str) -> Data:
         """Read a quote and what is left of it."""

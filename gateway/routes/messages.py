@@ -61,5 +61,5 @@ class _Messages:
             return Reply(reply.status, reply.body, reply.media_type, (*reply.headers, *headers))
         status, data = made
         if status == 202:
-            headers = (*headers, (b"location", f"{path}/{answer.position}".encode("ascii")))
+            headers = (*headers, (b"location", f"{path}/{answer.position}/results".encode("ascii")))
         return Reply(status, msgspec.json.encode({"data": data}), headers=headers)

@@ -63,6 +63,7 @@ def _add_journal(routes: APIRouter, node: Node) -> None:
 
     @routes.get(
         "/v1/checkpoint",
+        response_class=Response,
         dependencies=[_NONE],
         responses=answers(NOTE, "PARAMETER_INVALID", media_type="text/plain"),
     )

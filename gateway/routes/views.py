@@ -21,7 +21,7 @@ from ledger.exports import FILE_NAME
 from ledger.machine import Machine
 from ledger.parties import Role
 from ledger.state import AccountView, AssetTotal
-from settlement import views
+from settlement import certificate, views
 
 __all__ = ["MESSAGE_PACK", "router"]
 
@@ -123,6 +123,7 @@ def _add_whole(routes: APIRouter, node: Node) -> None:
 
     @routes.get(
         "/v1/export",
+        response_class=Response,
         dependencies=[_NONE],
         responses=answers(
             "the bytes of an export file",
@@ -157,6 +158,7 @@ def _add_cycle(routes: APIRouter, node: Node) -> None:
 
     @routes.get(
         "/v1/windows/{number}/positions",
+        response_class=Response,
         dependencies=[_NONE],
         responses=answers(
             "a PositionsView as MessagePack",
@@ -171,6 +173,24 @@ def _add_cycle(routes: APIRouter, node: Node) -> None:
         reader.require(*_CYCLE)
         view = await node.conduct.positions(number)
         return Response(msgspec.msgpack.encode(view), media_type=MESSAGE_PACK)
+
+    @routes.get(
+        "/v1/windows/{number}/certificate",
+        response_class=Response,
+        dependencies=[_NONE],
+        responses=answers(
+            "a certificate as MessagePack",
+            "WINDOW_NOT_FOUND",
+            "CERTIFICATE_MISSING",
+            "READ_FORBIDDEN",
+            media_type=MESSAGE_PACK,
+        ),
+    )
+    async def window_certificate(reader: Signed, number: Annotated[int, Path(ge=1, lt=2**30)]) -> Response:
+        """Give the nine signed statements that prove a settled window."""
+        reader.require(*_CYCLE)
+        held = await node.conduct.statements(number)
+        return Response(await node.runtime.offload(certificate.build, held), media_type=MESSAGE_PACK)
 
 
 def _readable(node: Node, machine: Machine, reader: Reader, address: str) -> AccountView:

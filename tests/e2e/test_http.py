@@ -1,0 +1,647 @@
+"""The HTTP interface over loopback: what is answered, every attack, and that no attack moves money."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from openapi_spec_validator import validate
+
+from gateway.client import Client, Outgoing, ProblemError, Signer
+from gateway.problems import row
+from ledger import signatures
+from ledger.accounts import address as address_of
+from ledger.exports import ExportFile
+from ledger.messages import public_bytes
+from settlement.bodies import TOPICS
+from tests.network_fixture import FUNDS, NETWORK, Network, key_of, running_network
+
+CREATED = 201
+PAYMENTS = "/v1/payments"
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
+    """A running network for all tests of this file."""
+    with running_network(tmp_path_factory.mktemp("network") / "net") as running:
+        yield running
+
+
+@pytest.fixture
+def customer(network: Network) -> Client:
+    """The customer of the Shanghai side."""
+    return network.customer("SH")
+
+
+def pay_body(network: Network, **changes: Any) -> dict[str, Any]:
+    """Give a payment inside Shanghai that would be accepted."""
+    wallets = network.wallets["SH"]
+    body: dict[str, Any] = {
+        "uetr": str(network.runtime.uuid4()),
+        "debtor": wallets["a"],
+        "creditor": wallets["b"],
+        "money": {"asset": "CNY", "amount": "100"},
+    }
+    return body | changes
+
+
+def signed_pay(
+    network: Network, client: Client, body: Any, *, key: str | None = None, age_s: int = 0, signer: Signer | None = None
+) -> Outgoing:
+    """Sign a payment, made ``age_s`` seconds ago."""
+    now_ns = network.runtime.now_ns() - age_s * 10**9
+    return (signer or client.signer).post(
+        PAYMENTS, body, idempotency_key=key or str(network.runtime.uuid4()), now_ns=now_ns
+    )
+
+
+def send(network: Network, outgoing: Outgoing, *, ledger: str = "SH", **headers: str) -> httpx.Response:
+    """Send exactly what was signed, with some headers changed."""
+    return network.http.request(
+        outgoing.method,
+        network.urls[ledger] + outgoing.target,
+        headers={**outgoing.headers, **{name.replace("_", "-"): value for name, value in headers.items()}},
+        content=outgoing.body,
+    )
+
+
+def assert_problem(response: httpx.Response, status: int, code: str) -> dict[str, Any]:
+    """Hold an answer to the form of a problem; gives its body."""
+    body: dict[str, Any] = response.json()
+    assert (response.status_code, body["code"]) == (status, code), body
+    assert response.headers["content-type"] == "application/problem+json"
+    assert body["type"] == f"/problems/{code}"
+    assert body["status"] == status
+    assert body["request_id"] == response.headers["x-request-id"]
+    assert {"title", "detail"} <= set(body)
+    return body
+
+
+@pytest.fixture
+def unmoved(network: Network) -> Iterator[None]:
+    """Fail when the money of either ledger changes during the test (I9)."""
+    before = {ledger: network.digest(ledger) for ledger in ("SH", "HK")}
+    yield
+    assert {ledger: network.digest(ledger) for ledger in ("SH", "HK")} == before
+
+
+# --- attacks on the signature -----------------------------------------------------------------------------------------
+
+
+def test_a_missing_signature_is_refused(network: Network, unmoved: None) -> None:
+    """A payment without a signature is unauthenticated and moves nothing."""
+    response = network.http.post(network.urls["SH"] + PAYMENTS, json=pay_body(network))
+    body = assert_problem(response, 401, "SIGNATURE_MISSING")
+    assert response.headers["www-authenticate"].startswith("Signature")
+    assert body["iso_reason"] == "DS0A"
+
+
+def test_a_wrong_signature_is_refused(network: Network, customer: Client, unmoved: None) -> None:
+    """A signature with one changed bit does not hold."""
+    outgoing = signed_pay(network, customer, pay_body(network))
+    text = outgoing.headers["Signature"]
+    changed = text.replace(text[8], "A" if text[8] != "A" else "B", 1)
+    assert_problem(send(network, outgoing, Signature=changed), 401, "SIGNATURE_INVALID")
+
+
+def test_a_signature_by_another_key_is_refused(network: Network, customer: Client, unmoved: None) -> None:
+    """A thief's signature under the customer's key id does not hold."""
+    outgoing = signed_pay(network, customer, pay_body(network))
+    thief = Signer(network.urls["SH"], key_of("thief"), NETWORK)
+    stolen = signed_pay(network, customer, json.loads(outgoing.body), signer=thief)
+    headers = {"Signature_Input": stolen.headers["Signature-Input"].replace(thief.key_id, customer.signer.key_id)}
+    assert_problem(send(network, stolen, **headers), 401, "SIGNATURE_INVALID")
+
+
+def test_a_stale_signature_is_refused(network: Network, customer: Client, unmoved: None) -> None:
+    """A signature that expired minutes ago counts no longer."""
+    outgoing = signed_pay(network, customer, pay_body(network), age_s=600)
+    assert_problem(send(network, outgoing), 401, "SIGNATURE_STALE")
+
+
+def test_a_signature_from_the_future_is_refused(network: Network, customer: Client, unmoved: None) -> None:
+    """A signature that claims to be made later than now does not count."""
+    outgoing = signed_pay(network, customer, pay_body(network), age_s=-600)
+    assert_problem(send(network, outgoing), 401, "SIGNATURE_FROM_FUTURE")
+
+
+def test_a_signature_that_lives_too_long_is_refused(network: Network, customer: Client, unmoved: None) -> None:
+    """A signature that would count for an hour does not count at all."""
+    signer = Signer(network.urls["SH"], key_of("customer-SH"), NETWORK, lifetime_s=3600)
+    outgoing = signed_pay(network, customer, pay_body(network), signer=signer)
+    assert_problem(send(network, outgoing), 401, "SIGNATURE_LIFETIME")
+
+
+def test_a_replayed_request_changes_nothing(network: Network, customer: Client) -> None:
+    """The very same bytes sent again are answered the same, marked as replayed, and move no money (I8)."""
+    outgoing = signed_pay(network, customer, pay_body(network))
+    first = send(network, outgoing)
+    digest = network.digest("SH")
+    again = send(network, outgoing)
+    assert (first.status_code, again.status_code) == (CREATED, CREATED)
+    assert first.content == again.content
+    assert "idempotent-replayed" not in first.headers
+    assert again.headers["idempotent-replayed"] == "true"
+    assert network.digest("SH") == digest
+
+
+def test_a_retry_with_a_fresh_signature_is_answered_the_same(network: Network, customer: Client) -> None:
+    """The same key and body under a new signature is the same message (I8)."""
+    body = pay_body(network)
+    first = send(network, signed_pay(network, customer, body, key="retry-fresh"))
+    digest = network.digest("SH")
+    again = send(network, signed_pay(network, customer, body, key="retry-fresh", age_s=-2))
+    assert (first.content, again.headers["idempotent-replayed"]) == (again.content, "true")
+    assert network.digest("SH") == digest
+
+
+def test_a_replay_under_another_key_is_refused(network: Network, customer: Client, unmoved: None) -> None:
+    """The idempotency key is signed: a thief cannot replay a payment under a new one."""
+    outgoing = signed_pay(network, customer, pay_body(network))
+    assert_problem(send(network, outgoing, Idempotency_Key='"another"'), 401, "SIGNATURE_INVALID")
+
+
+def test_a_replay_at_the_other_node_is_refused(network: Network, customer: Client, unmoved: None) -> None:
+    """What was signed for one node is refused by the other, with and without the first one's name on it."""
+    outgoing = signed_pay(network, customer, pay_body(network))
+    host = network.urls["SH"].removeprefix("http://")
+    assert_problem(send(network, outgoing, ledger="HK", Host=host), 421, "AUTHORITY_MISMATCH")
+    assert_problem(send(network, outgoing, ledger="HK"), 401, "KEY_UNKNOWN")
+
+
+def test_a_request_for_another_network_is_refused(network: Network, customer: Client, unmoved: None) -> None:
+    """A signature names its network; another network's does not count here."""
+    signer = Signer(network.urls["SH"], key_of("customer-SH"), "other-net")
+    outgoing = signed_pay(network, customer, pay_body(network), signer=signer)
+    assert_problem(send(network, outgoing), 401, "NETWORK_MISMATCH")
+
+
+def test_an_unknown_key_is_refused(network: Network, customer: Client, unmoved: None) -> None:
+    """A good signature by a key that nobody registered is unauthenticated."""
+    signer = Signer(network.urls["SH"], key_of("stranger"), NETWORK)
+    outgoing = signed_pay(network, customer, pay_body(network), signer=signer)
+    assert_problem(send(network, outgoing), 401, "KEY_UNKNOWN")
+
+
+def test_a_revoked_key_is_refused(network: Network, customer: Client) -> None:
+    """After its revocation a key signs nothing, not even what it had signed before."""
+    second = key_of("customer second")
+    customer.register_key(party="customer-SH", public_key=public_bytes(second).hex())
+    owner = network.client("SH", second)
+    early = signed_pay(network, owner, pay_body(network))
+    assert owner.pay(**_arguments(pay_body(network)))["state"] == "SETTLED"
+    customer.revoke_key(owner.signer.key_id)
+    digest = network.digest("SH")
+    assert_problem(send(network, early), 401, "KEY_REVOKED")
+    assert_problem(send(network, signed_pay(network, owner, pay_body(network))), 401, "KEY_REVOKED")
+    assert network.digest("SH") == digest
+
+
+def test_a_signature_of_another_shape_is_refused(network: Network, customer: Client, unmoved: None) -> None:
+    """A signature whose label or components are not those of the profile is malformed."""
+    outgoing = signed_pay(network, customer, pay_body(network))
+    relabelled = {
+        name.replace("-", "_"): outgoing.headers[name].replace("hugang=", "sig1=", 1)
+        for name in ("Signature", "Signature-Input")
+    }
+    assert_problem(send(network, outgoing, **relabelled), 400, "SIGNATURE_PROFILE")
+
+
+# --- attacks on the content -------------------------------------------------------------------------------------------
+
+
+def test_another_body_than_the_signed_one_is_refused(network: Network, customer: Client, unmoved: None) -> None:
+    """A body that does not match the signed digest is refused."""
+    outgoing = signed_pay(network, customer, pay_body(network))
+    richer = dataclasses.replace(outgoing, body=outgoing.body.replace(b'"100"', b'"999"'))
+    assert_problem(send(network, richer), 401, "DIGEST_MISMATCH")
+
+
+def test_another_body_with_a_fitting_digest_is_refused(network: Network, customer: Client, unmoved: None) -> None:
+    """Changing the digest beside the body breaks the signature."""
+    outgoing = signed_pay(network, customer, pay_body(network))
+    other = outgoing.body.replace(b'"100"', b'"999"')
+    digest = signed_pay(network, customer, other).headers["Content-Digest"]
+    richer = dataclasses.replace(outgoing, body=other)
+    assert_problem(send(network, richer, Content_Digest=digest), 401, "SIGNATURE_INVALID")
+
+
+def test_nobody_debits_somebody_elses_account(network: Network, customer: Client, unmoved: None) -> None:
+    """A good key of one party cannot debit the account of another."""
+    body = pay_body(network, debtor=network.wallets["SH"]["b"], creditor=network.wallets["SH"]["a"])
+    assert_problem(send(network, signed_pay(network, customer, body)), 403, "NOT_OWNER")
+
+
+@pytest.mark.parametrize(
+    "amount", ["0", "-5", "1.5", "9223372036854775808", "1e3", "007", "", " 5", "٣", 5, 1.5, None, True]
+)
+def test_an_amount_that_is_none_is_refused(network: Network, customer: Client, unmoved: None, amount: Any) -> None:
+    """Zero, negative, fractional, too large, padded or unquoted amounts are malformed."""
+    body = pay_body(network, money={"asset": "CNY", "amount": amount})
+    assert_problem(send(network, signed_pay(network, customer, body)), 400, "AMOUNT_INVALID")
+
+
+def test_the_largest_amount_is_understood(network: Network, customer: Client, unmoved: None) -> None:
+    """The largest amount passes the form, and is refused because the payee's total would pass the bound (I3)."""
+    body = pay_body(network, money={"asset": "CNY", "amount": str(2**63 - 1)})
+    assert_problem(send(network, signed_pay(network, customer, body)), 422, "OVERFLOW")
+
+
+@pytest.mark.parametrize(
+    ("field", "address", "status", "code"),
+    [
+        ("debtor", "SH119999999999", 400, "ADDRESS_INVALID"),
+        ("debtor", address_of("SH", 9999), 403, "NOT_OWNER"),
+        ("creditor", address_of("SH", 9999), 422, "PAYEE_NOT_FOUND"),
+        ("creditor", "SH119999999999", 400, "ADDRESS_INVALID"),
+        ("creditor", "nowhere", 400, "ADDRESS_INVALID"),
+    ],
+)
+def test_an_unknown_account_is_refused(
+    network: Network, customer: Client, unmoved: None, *, field: str, address: str, status: int, code: str
+) -> None:
+    """An account that does not exist neither pays nor is paid."""
+    body = pay_body(network, **{field: address})
+    assert_problem(send(network, signed_pay(network, customer, body)), status, code)
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "code"),
+    [
+        ({"money": {"asset": "HKD", "amount": "100"}}, 422, "DEBTOR_ASSET"),
+        ({"creditor": "other"}, 422, "PAYEE_ASSET"),
+        ({"creditor_asset": "HKD"}, 400, "QUOTE_MISSING"),
+        ({"money": {"asset": "XAU", "amount": "100"}}, 400, "ASSET_UNKNOWN"),
+        ({"fee": {"asset": "HKD", "amount": "1"}}, 400, "FEE_ASSET"),
+    ],
+)
+def test_two_assets_never_meet_in_one_transfer(
+    network: Network, customer: Client, unmoved: None, *, changes: dict[str, Any], status: int, code: str
+) -> None:
+    """A payment between accounts of two assets, without a quote, is refused."""
+    if changes.get("creditor") == "other":
+        changes = {"creditor": network.wallets["SH"]["other"]}
+    response = send(network, signed_pay(network, customer, pay_body(network, **changes)))
+    assert_problem(response, status, code)
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        (b"{", "BODY_MALFORMED"),
+        (b"", "BODY_MALFORMED"),
+        (b"[]", "BODY_MALFORMED"),
+        (b"\xff\xfe", "BODY_MALFORMED"),
+        (b"[" * 100_000, "BODY_TOO_LARGE"),
+    ],
+)
+def test_a_body_that_is_no_payment_is_refused(
+    network: Network, customer: Client, unmoved: None, text: bytes, code: str
+) -> None:
+    """Bytes that are no object of the form are refused, however they are signed."""
+    status = 413 if code == "BODY_TOO_LARGE" else 400
+    assert_problem(send(network, signed_pay(network, customer, text)), status, code)
+
+
+def test_unknown_fields_are_refused(network: Network, customer: Client, unmoved: None) -> None:
+    """A field that the API does not know is refused, with its place."""
+    body = pay_body(network, urgent=True)
+    problem = assert_problem(send(network, signed_pay(network, customer, body)), 400, "BODY_MALFORMED")
+    assert problem["fields"]["path"]
+
+
+def test_a_repeated_field_is_refused(network: Network, customer: Client, unmoved: None) -> None:
+    """A field that stands twice in an object is refused: two readers could take different ones."""
+    text = json.dumps(pay_body(network), separators=(",", ":"))
+    twice = text[:-1] + ',"debtor":"SH000000000000"}'
+    assert_problem(send(network, signed_pay(network, customer, twice.encode())), 400, "FIELD_TWICE")
+
+
+def test_an_oversized_body_is_refused(network: Network, customer: Client, unmoved: None) -> None:
+    """A body beyond the limit is refused, with its length announced and without."""
+    outgoing = signed_pay(network, customer, pay_body(network, reference="x" * 100_000))
+    assert_problem(send(network, outgoing), 413, "BODY_TOO_LARGE")
+
+    def pieces() -> Iterator[bytes]:
+        for start in range(0, len(outgoing.body), 10_000):
+            yield outgoing.body[start : start + 10_000]
+
+    response = network.http.post(network.urls["SH"] + PAYMENTS, headers=outgoing.headers, content=pieces())
+    assert_problem(response, 413, "BODY_TOO_LARGE")
+
+
+def test_a_truncated_body_is_no_payment(network: Network, customer: Client, unmoved: None) -> None:
+    """A connection that ends before the announced length leaves nothing behind, and the node goes on."""
+    outgoing = signed_pay(network, customer, pay_body(network))
+    host, port = network.urls["SH"].removeprefix("http://").split(":")
+    lines = [f"POST {PAYMENTS} HTTP/1.1", f"Host: {host}:{port}", f"Content-Length: {len(outgoing.body)}"]
+    lines += [f"{name}: {value}" for name, value in outgoing.headers.items()]
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        connection.sendall("\r\n".join(lines).encode() + b"\r\n\r\n" + outgoing.body[:-20])
+        connection.shutdown(socket.SHUT_WR)
+        connection.recv(65536)
+    with pytest.raises(ProblemError) as caught:
+        customer.payment(json.loads(outgoing.body)["uetr"])
+    assert caught.value.code == "PAYMENT_NOT_FOUND"
+    assert customer.health()["status"] == "ok"
+
+
+def test_the_media_type_must_be_json(network: Network, customer: Client, unmoved: None) -> None:
+    """A body of another media type is not taken."""
+    outgoing = signed_pay(network, customer, pay_body(network))
+    assert_problem(send(network, outgoing, Content_Type="text/plain"), 415, "MEDIA_TYPE_UNSUPPORTED")
+
+
+def test_huge_headers_are_refused(network: Network, customer: Client, unmoved: None) -> None:
+    """Headers beyond the limit are refused before anything is read."""
+    outgoing = signed_pay(network, customer, pay_body(network))
+    assert_problem(send(network, outgoing, X_Filler="x" * 17_000), 431, "HEADERS_TOO_LARGE")
+
+
+# --- what is answered -------------------------------------------------------------------------------------------------
+
+
+def _arguments(body: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "debtor": body["debtor"],
+        "creditor": body["creditor"],
+        "asset": body["money"]["asset"],
+        "amount": int(body["money"]["amount"]),
+        "uetr": body["uetr"],
+    }
+
+
+def test_a_payment_moves_money_and_can_be_read(network: Network, customer: Client) -> None:
+    """A payment inside a ledger is settled at once, changes both balances by the amount, and reads the same after."""
+    wallets = network.wallets["SH"]
+    before = int(customer.account(wallets["a"])["posted"])
+    receipt = customer.pay(debtor=wallets["a"], creditor=wallets["b"], asset="CNY", amount=250)
+    assert (receipt["state"], receipt["iso_status"]) == ("SETTLED", "ACSC")
+    assert int(customer.account(wallets["a"])["posted"]) == before - 250
+    view = customer.payment(receipt["uetr"])
+    assert (view["state"], view["money"]) == ("SETTLED", {"asset": "CNY", "amount": "250"})
+    assert view["position"] == receipt["position"] + 1
+    assert next(customer.records(wallets["a"]))["uetr"] == receipt["uetr"]
+    header = customer.block(receipt["block_height"])
+    assert header["hash"] == receipt["block_hash"]
+
+
+def test_a_refused_payment_says_why_and_can_be_read(network: Network, customer: Client, unmoved: None) -> None:
+    """A payment beyond the balance is a 422 with its UETR and ISO reason, and reads as refused."""
+    body = pay_body(network, money={"asset": "CNY", "amount": str(100 * FUNDS)})
+    outgoing = signed_pay(network, customer, body)
+    problem = assert_problem(send(network, outgoing), 422, "DEBIT_LIMIT")
+    assert (problem["uetr"], problem["iso_reason"], problem["state"]) == (body["uetr"], "AM04", "REFUSED")
+    view = customer.payment(body["uetr"])
+    assert (view["state"], view["iso_status"], view["reason"]) == ("REFUSED", "RJCT", "DEBIT_LIMIT")
+    again = send(network, outgoing)
+    assert (again.status_code, again.headers["idempotent-replayed"]) == (422, "true")
+
+
+def test_one_key_names_one_message(network: Network, customer: Client) -> None:
+    """An idempotency key used again for another body is a conflict and moves nothing (I8)."""
+    assert send(network, signed_pay(network, customer, pay_body(network), key="one-key")).status_code == CREATED
+    digest = network.digest("SH")
+    other = signed_pay(network, customer, pay_body(network), key="one-key")
+    assert_problem(send(network, other), 409, "IDEMPOTENCY_CONFLICT")
+    assert network.digest("SH") == digest
+
+
+def test_a_used_uetr_is_refused(network: Network, customer: Client) -> None:
+    """A second payment under a UETR that the payer has used is refused."""
+    body = pay_body(network)
+    assert send(network, signed_pay(network, customer, body)).status_code == CREATED
+    digest = network.digest("SH")
+    problem = assert_problem(send(network, signed_pay(network, customer, body)), 422, "ID_EXISTS")
+    assert problem["iso_reason"] == "DU03"
+    assert network.digest("SH") == digest
+    assert customer.payment(body["uetr"])["state"] == "SETTLED"
+
+
+def test_what_a_key_was_used_for_can_be_read(network: Network, customer: Client) -> None:
+    """The signer finds its payment by the idempotency key, and nobody else does."""
+    body = pay_body(network)
+    send(network, signed_pay(network, customer, body, key="found-by-key"))
+    found = customer.payment_by_key("found-by-key")
+    assert (found["topic"], found["uetr"]) == (PAYMENTS, body["uetr"])
+    with pytest.raises(ProblemError) as caught:
+        network.client("SH", key_of("shop-SH")).payment_by_key("found-by-key")
+    assert (caught.value.status, caught.value.code) == (404, "MESSAGE_NOT_FOUND")
+
+
+def test_a_batch_is_answered_with_the_place_of_its_results(network: Network, customer: Client) -> None:
+    """A batch is a 202 whose Location leads to one result an item, refused ones with their reasons, page by page."""
+    amounts = ("10", str(50 * FUNDS), "20")
+    payments = [pay_body(network, money={"asset": "CNY", "amount": amount}) for amount in amounts]
+    response = customer.post("/v1/batches", {"payments": payments})
+    data = response.json()["data"]
+    assert (response.status_code, response.headers["location"]) == (202, f"/v1/batches/{data['position']}/results")
+    assert (data["item_count"], data["accepted_count"], data["refused_count"]) == (3, 2, 1)
+    results = list(customer.batch_results(data["position"]))
+    assert [entry["result"] for entry in results] == ["OK", "DEBIT_LIMIT", "OK"]
+    assert [entry["uetr"] for entry in results] == [payment["uetr"] for payment in payments]
+    with pytest.raises(ProblemError) as caught:
+        list(network.client("SH", key_of("shop-SH")).batch_results(data["position"]))
+    assert caught.value.code == "MESSAGE_NOT_FOUND"
+
+
+def test_a_window_settles_over_http(network: Network, customer: Client) -> None:
+    """A payment across the border is accepted, settled by a cycle, and then final at both nodes."""
+    target = network.wallets["HK"]["other"]
+    receipt = customer.pay(debtor=network.wallets["SH"]["a"], creditor=target, asset="CNY", amount=777)
+    assert (receipt["state"], receipt["iso_status"]) == ("ACCEPTED", "ACSP")
+    cycle = network.settle()
+    assert (cycle["window"], cycle["state"]) == (receipt["window"], "SETTLED")
+    assert customer.payment(receipt["uetr"])["state"] == "SETTLED"
+    payee = network.customer("HK")
+    view = payee.payment(receipt["uetr"])
+    assert (view["direction"], view["state"], view["creditor_amount"]) == ("incoming", "SETTLED", "777")
+    assert payee.account(target)["posted"] == "777"
+    assert customer.window(receipt["window"])["state"] == "SETTLED"
+    with pytest.raises(ProblemError) as caught:
+        customer.cancel(receipt["uetr"])
+    assert (caught.value.status, caught.value.code) == (409, "PAYMENT_DECIDED")
+
+
+def test_a_payment_can_be_cancelled_while_its_window_is_open(network: Network, customer: Client) -> None:
+    """A cancelled payment gives its money back."""
+    wallet = network.wallets["SH"]["a"]
+    before = customer.account(wallet)["available"]
+    target = network.wallets["HK"]["other"]
+    receipt = customer.pay(debtor=wallet, creditor=target, asset="CNY", amount=55)
+    assert int(customer.account(wallet)["available"]) == int(before) - 55
+    assert customer.cancel(receipt["uetr"])["state"] == "CANCELLED"
+    assert customer.account(wallet)["available"] == before
+    assert customer.payment(receipt["uetr"])["iso_status"] == "CANC"
+
+
+def test_only_the_settlement_key_begins_a_cycle(network: Network, unmoved: None) -> None:
+    """Nobody but the settlement operator's own key starts a cycle or reads its positions."""
+    stranger = network.client("operator", key_of("stranger"))
+    for ask in (stranger.start_cycle, lambda: stranger.cycle_positions(1)):
+        with pytest.raises(ProblemError) as caught:
+            ask()
+        assert (caught.value.status, caught.value.code) == (401, "KEY_UNKNOWN")
+
+
+# --- who may read what ------------------------------------------------------------------------------------------------
+
+
+def test_accounts_are_read_by_owner_book_and_auditor(network: Network, customer: Client) -> None:
+    """An account is open to its owner, its participant and the auditor, and closed to everybody else."""
+    wallet = network.wallets["SH"]["a"]
+    auditor = network.client("SH", network.keys.auditor)
+    for reader in (customer, network.client("SH", key_of("bank-SH")), auditor):
+        assert reader.account(wallet)["address"] == wallet
+    for path in (lambda client: client.account(wallet), lambda client: list(client.records(wallet))):
+        with pytest.raises(ProblemError) as caught:
+            path(network.client("SH", key_of("shop-SH")))
+        assert (caught.value.status, caught.value.code) == (403, "READ_FORBIDDEN")
+    assert {entry["owner"] for entry in customer.accounts()} == {"customer-SH"}
+    assert {"customer-SH", "bank-SH", "NODE-SH"} <= {entry["owner"] for entry in auditor.accounts()}
+
+
+def test_payments_are_read_by_those_they_concern(network: Network, customer: Client) -> None:
+    """A payment is shown to its payer, its payee and the auditor; a stranger learns nothing."""
+    receipt = customer.pay(**_arguments(pay_body(network)))
+    shop = network.client("SH", key_of("shop-SH"))
+    assert shop._get(f"/v1/payments/{receipt['uetr']}", {"payer": "customer-SH"})["state"] == "SETTLED"
+    assert network.client("SH", network.keys.auditor).payment(receipt["uetr"])["state"] == "SETTLED"
+    with pytest.raises(ProblemError) as caught:
+        network.client("SH", key_of("bank-SH")).payment(receipt["uetr"])
+    assert caught.value.code == "PAYMENT_NOT_FOUND"
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/trial-balance", "/v1/export", "/v1/windows/1/positions", "/v1/windows/1/statements"]
+)
+def test_the_whole_is_not_for_customers(network: Network, customer: Client, path: str) -> None:
+    """A customer reads neither the trial balance nor the export nor the positions of a window."""
+    assert_problem(send(network, customer.signer.get(path, now_ns=network.runtime.now_ns())), 403, "READ_FORBIDDEN")
+    assert_problem(network.http.get(network.urls["SH"] + path), 401, "SIGNATURE_MISSING")
+
+
+def test_a_read_signature_counts_for_one_address(network: Network, customer: Client) -> None:
+    """A signed read of one address, sent to another, does not hold; neither does a stale one."""
+    wallets = network.wallets["SH"]
+    outgoing = customer.signer.get(f"/v1/accounts/{wallets['a']}", now_ns=network.runtime.now_ns())
+    moved = dataclasses.replace(outgoing, target=f"/v1/accounts/{wallets['other']}")
+    assert_problem(send(network, moved), 401, "SIGNATURE_INVALID")
+    stale = customer.signer.get(outgoing.target, now_ns=network.runtime.now_ns() - 600 * 10**9)
+    assert_problem(send(network, stale), 401, "SIGNATURE_STALE")
+
+
+def test_histories_are_read_page_by_page(network: Network, customer: Client) -> None:
+    """Pages of one record give the same history as one large page; a cursor of another account is refused."""
+    for _ in range(3):
+        customer.pay(**_arguments(pay_body(network)))
+    wallets = network.wallets["SH"]
+    assert list(customer.records(wallets["a"], limit=1)) == list(customer.records(wallets["a"]))
+    page = customer._read(f"/v1/accounts/{wallets['a']}/records", {"limit": 1}, signed=True)
+    with pytest.raises(ProblemError) as caught:
+        customer._read(f"/v1/accounts/{wallets['other']}/records", {"cursor": page["next_cursor"]}, signed=True)
+    assert caught.value.code == "CURSOR_INVALID"
+
+
+# --- the edge ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("GET", "/nowhere", 404, "ROUTE_NOT_FOUND"),
+        ("GET", "/v1/parties", 405, "METHOD_NOT_ALLOWED"),
+        ("DELETE", "/v1/payments", 405, "METHOD_NOT_ALLOWED"),
+        ("POST", "/v1/health", 405, "METHOD_NOT_ALLOWED"),
+        ("GET", "/v1/health?verbose=1", 400, "PARAMETER_INVALID"),
+        ("GET", "/v1/windows?limit=0", 400, "LIMIT_INVALID"),
+        ("GET", "/v1/windows?limit=1&limit=1", 400, "PARAMETER_INVALID"),
+        ("GET", "/v1/windows?cursor=x", 400, "CURSOR_INVALID"),
+        ("GET", "/v1/windows/zero", 400, "PARAMETER_INVALID"),
+        ("GET", "/v1/windows/99", 404, "WINDOW_NOT_FOUND"),
+        ("GET", "/v1/blocks/999999", 404, "BLOCK_NOT_FOUND"),
+        ("GET", "/v1/quotes/none", 400, "UETR_INVALID"),
+        ("GET", "/problems/NONE", 404, "PROBLEM_NOT_FOUND"),
+    ],
+)
+def test_every_failure_is_a_problem(network: Network, method: str, path: str, status: int, code: str) -> None:
+    """What the framework refuses has the same form as what we refuse."""
+    response = network.http.request(method, network.urls["SH"] + path)
+    assert_problem(response, status, code)
+    if status == 405:
+        assert response.headers["allow"]
+
+
+def test_every_problem_has_a_page(network: Network) -> None:
+    """The type of a problem is the address of a page that says cause and cure."""
+    response = network.http.get(network.urls["SH"] + "/problems/DEBIT_LIMIT")
+    known = row("DEBIT_LIMIT")
+    assert response.headers["content-type"].startswith("text/html")
+    assert known is not None
+    assert known.cure in response.text
+
+
+@pytest.mark.parametrize("server", ["SH", "HK", "operator"])
+def test_the_description_is_valid_openapi(network: Network, server: str) -> None:
+    """The OpenAPI document is version 3.1, valid, and has an example for each status of each operation."""
+    document = network.http.get(network.urls[server] + "/openapi.json").json()
+    validate(document)
+    assert document["openapi"].startswith("3.1")
+    lacking = [
+        f"{method} {path} {status}"
+        for path, item in document["paths"].items()
+        for method, operation in item.items()
+        for status, response in operation["responses"].items()
+        for content in response["content"].values()
+        if "example" not in content and not content.get("examples")
+    ]
+    assert lacking == []
+
+
+def test_the_description_has_every_write(network: Network) -> None:
+    """Every topic that a node takes is described."""
+    paths = network.http.get(network.urls["SH"] + "/openapi.json").json()["paths"]
+    assert {path for path in TOPICS if "post" not in paths.get(path, {})} == set()
+
+
+def test_the_documentation_needs_no_other_server(network: Network) -> None:
+    """The page that describes the API names no address of another server, and every operation."""
+    text = network.http.get(network.urls["SH"] + "/docs").text
+    assert not re.findall(r'(?:src|href)="(?:https?:)?//', text)
+    assert all(path in text for path in TOPICS)
+
+
+def test_public_facts_fit_together(network: Network) -> None:
+    """Genesis, its hash, the headers and the checkpoint of a node agree with each other."""
+    client = network.client("SH", None)
+    digest = signatures.content_digest(client.genesis_bytes()).hex()
+    assert client.block(1)["previous_hash"] == digest
+    height = client.health()["height"]
+    lines = client.checkpoint().splitlines()
+    assert lines[0] == "test-net/sh"
+    assert int(lines[1]) == client.block(height)["tree_size"]
+    assert [view["code"] for view in client.participants()] == ["PBOC", "bank-SH"]
+    assert next(client.windows())["state"] == "OPEN"
+
+
+def test_the_auditor_gets_the_whole_journal(network: Network, tmp_path: Path) -> None:
+    """The export that is streamed is a whole export file with every block."""
+    auditor = network.client("SH", network.keys.auditor)
+    height = auditor.health()["height"]
+    size = auditor.export_to(tmp_path / "journal.hgx")
+    assert size == (tmp_path / "journal.hgx").stat().st_size
+    with ExportFile(tmp_path / "journal.hgx") as export:
+        assert sum(1 for _ in export.blocks()) >= height
+
+
+def test_the_books_balance(network: Network) -> None:
+    """After everything these tests did, debits equal credits on both ledgers (I2)."""
+    for ledger in ("SH", "HK"):
+        assert network.client(ledger, network.keys.auditor).trial_balance()["is_balanced"] is True
