@@ -10,15 +10,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from ledger.errors import InvariantViolation
 from ledger.genesis import Genesis
 from ledger.machine import Admitted, Context, Machine
 from ledger.messages import Envelope, Kind
 from ledger.transfers import Transfers
-from settlement import bodies, fx, opening, payments, windows
+from settlement import bodies, columns, fx, opening, payments, windows
 from settlement.book import Book
 
-__all__ = ["HANDLERS", "Handler", "Settlement"]
+__all__ = ["COLUMNS_TOPIC", "HANDLERS", "Handler", "Settlement"]
+
+
+COLUMNS_TOPIC = "/v1/transfers"
+"""The one topic whose body is binary."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +46,9 @@ HANDLERS: dict[str, Handler] = {
     "/v1/payments": Handler(payments.authorise, payments.execute),
     "/v1/batches": Handler(payments.authorise, payments.execute),
     "/v1/cancellations": Handler(payments.authorise_cancellation, payments.execute_cancellation),
+    COLUMNS_TOPIC: Handler(columns.authorise, columns.execute),
 }
-"""Every topic of ``settlement.bodies.TOPICS``; statements go to ``settlement.windows``."""
+"""Every topic of ``settlement.bodies.TOPICS`` and the one in columns; statements go to ``settlement.windows``."""
 
 
 class Settlement:
@@ -63,6 +70,8 @@ class Settlement:
         """
         if envelope.kind is Kind.STATEMENT:
             return windows.decode(envelope, body)
+        if envelope.topic == COLUMNS_TOPIC:
+            return columns.decode(body)
         return bodies.decode(envelope.topic, body, self.book.genesis)
 
     def authorise(self, admitted: Admitted, machine: Machine, timestamp_ns: int) -> None:
@@ -84,9 +93,12 @@ class Settlement:
             HANDLERS[admitted.envelope.topic].execute(self.book, admitted, context)
 
     def expired(self, machine: Machine, records: Transfers) -> None:
-        """Take note of expired holds: there are none, because no hold of a payment has a deadline.
+        """Take note of expired holds: only book transfers have a deadline, and nothing here remembers those.
 
         Raises:
-            InvariantViolation: one did expire.
+            InvariantViolation: a hold of a window did expire.
         """
-        raise InvariantViolation(f"{len(records)} holds expired on {machine.genesis.ledger}, where none has a deadline")
+        if np.any(records["group"] != 0):
+            raise InvariantViolation(
+                f"a hold of a window expired on {machine.genesis.ledger}, where none has a deadline"
+            )

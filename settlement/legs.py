@@ -60,6 +60,8 @@ class TransferCode(enum.IntEnum):
     """A leg of a cross-border payment on the payee's ledger."""
     NET = 5
     """A leg of a window's settlement."""
+    BOOK = 6
+    """A transfer between accounts of one book; see ``settlement.columns``."""
 
 
 def parse_uetr(text: str) -> int:

@@ -1,0 +1,217 @@
+"""Book transfers in columns: their form, who may send them, what they do."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ledger.errors import MalformedInput
+from ledger.transfers import TRANSFER, Flag, Result, Transfers, transfers
+from settlement import columns
+from tests.settlement_fixture import SECOND, Node, World
+
+TOPIC = "/v1/transfers"
+
+
+def funded() -> Node:
+    """Give Shanghai with money on its banks' positions and in wallets that the bank ALPHA itself owns."""
+    node = World.funded().sh
+    node.post("ALPHA", "/v1/accounts", {"accounts": [{"owner": "ALPHA", "asset": "CNY"}] * 2})
+    return node
+
+
+def moves(node: Node, *amounts: int, flags: int = 0, first_id: int = 1) -> Transfers:
+    """Give transfers from ALPHA's position into its own wallet."""
+    commands = transfers(len(amounts))
+    commands["id_lo"] = np.arange(first_id, first_id + len(amounts))
+    commands["amount"] = amounts
+    commands["debit"] = node.account("POSITION.ALPHA")
+    commands["credit"] = node.machine.state.account_count
+    commands["flags"] = flags
+    return commands
+
+
+def end(hold: int, *, flag: Flag, identifier: int, amount: int = 0) -> Transfers:
+    """Give the command that ends a hold."""
+    commands = transfers(1)
+    commands["id_lo"], commands["related_lo"], commands["flags"] = identifier, hold, flag
+    commands["amount"] = amount
+    return commands
+
+
+def test_transfers_are_posted_in_order() -> None:
+    """Every item becomes a record, and the money has moved."""
+    node = funded()
+    records = node.post("ALPHA", TOPIC, columns.encode(moves(node, 5, 7)))
+
+    assert records["result"].tolist() == [Result.OK, Result.OK]
+    assert node.machine.state.balance(node.machine.state.account_count) == 12
+
+
+def test_used_id_is_refused_and_moves_nothing() -> None:
+    """An id is unique for ever, within one message and across messages."""
+    node = funded()
+    node.post("ALPHA", TOPIC, columns.encode(moves(node, 5)))
+    before = node.machine.state.money_digest()
+    records = node.post("ALPHA", TOPIC, columns.encode(moves(node, 5)))
+
+    assert records["result"].tolist() == [Result.ID_EXISTS]
+    assert node.machine.state.money_digest() == before
+
+
+def test_hold_is_posted_in_part() -> None:
+    """A post takes what it asks for and releases the rest."""
+    node = funded()
+    node.post("ALPHA", TOPIC, columns.encode(moves(node, 50, flags=Flag.PENDING)))
+    records = node.post("ALPHA", TOPIC, columns.encode(end(1, flag=Flag.POST, identifier=2, amount=20)))
+
+    assert records["result"].tolist() == [Result.OK]
+    account = node.machine.state.account(node.machine.state.account_count)
+    assert (account.balance, account.credits_pending) == (20, 0)
+
+
+def test_hold_expires_at_the_head_of_a_block() -> None:
+    """A hold whose time is over is gone before the next message is looked at."""
+    node = funded()
+    commands = moves(node, 50, flags=Flag.PENDING)
+    commands["timeout_s"] = 2
+    node.post("ALPHA", TOPIC, columns.encode(commands))
+    late = node.machine.timestamp_ns + 3 * SECOND
+    records = node.post("ALPHA", TOPIC, columns.encode(end(1, flag=Flag.VOID, identifier=2)), at_ns=late)
+
+    assert records["flags"].tolist() == [Flag.EXPIRE, Flag.VOID]
+    assert records["result"].tolist() == [Result.OK, Result.HOLD_EXPIRED]
+
+
+def test_chain_fails_as_a_whole() -> None:
+    """One refused member takes its chain with it."""
+    node = funded()
+    commands = moves(node, 5, 2**62, flags=0)
+    commands["flags"][0] = Flag.LINKED
+    before = node.machine.state.money_digest()
+    records = node.post("ALPHA", TOPIC, columns.encode(commands))
+
+    assert records["result"].tolist() == [Result.LINKED_FAILED, Result.DEBIT_LIMIT]
+    assert node.machine.state.money_digest() == before
+
+
+def test_key_debiting_somebody_elses_account_is_refused_whole() -> None:
+    """One foreign account among many refuses the message."""
+    node = funded()
+    commands = moves(node, 5, 7)
+    commands["debit"][1] = node.account("POSITION.BETA")
+
+    assert node.refusal("ALPHA", TOPIC, columns.encode(commands)).code == "NOT_OWNER"
+
+
+def test_unknown_debtor_is_refused_like_a_foreign_one() -> None:
+    """Asking tells nobody which accounts exist."""
+    node = funded()
+    commands = moves(node, 5)
+    commands["debit"] = 2**32 - 1
+
+    assert node.refusal("ALPHA", TOPIC, columns.encode(commands)).code == "NOT_OWNER"
+
+
+def test_unknown_payee_is_the_kernels_to_refuse() -> None:
+    """A payee that does not exist is a result of the item."""
+    node = funded()
+    commands = moves(node, 5)
+    commands["credit"] = 2**32 - 1
+
+    assert node.post("ALPHA", TOPIC, columns.encode(commands))["result"].tolist() == [Result.CREDIT_NOT_FOUND]
+
+
+@pytest.mark.parametrize("name", ["SETTLE.ALPHA", "FUNDS.ALPHA", "CLEARING.ALPHA"])
+def test_settlement_accounts_cannot_be_debited(name: str) -> None:
+    """What settles moves only as a consequence, even for its owner."""
+    node = funded()
+    commands = moves(node, 5)
+    commands["debit"] = node.account(name)
+
+    assert node.refusal("ALPHA", TOPIC, columns.encode(commands)).code == "NOT_OWNER"
+
+
+def test_other_book_is_refused() -> None:
+    """Money does not leave a book without settlement."""
+    node = funded()
+    commands = moves(node, 5)
+    commands["credit"] = node.account("POSITION.BETA")
+
+    assert node.refusal("ALPHA", TOPIC, columns.encode(commands)).code == "OTHER_BOOK"
+
+
+def test_hold_of_another_party_is_not_found() -> None:
+    """Ids are scoped to their signer: nobody ends what somebody else holds."""
+    node = funded()
+    node.post("ALPHA", TOPIC, columns.encode(moves(node, 50, flags=Flag.PENDING)))
+    records = node.post("BETA", TOPIC, columns.encode(end(1, flag=Flag.VOID, identifier=2)))
+
+    assert records["result"].tolist() == [Result.HOLD_NOT_FOUND]
+
+
+@pytest.mark.parametrize("flag", [Flag.EXPIRE, Flag.BOUND, 64])
+def test_flags_of_the_node_are_refused(flag: int) -> None:
+    """Only the node itself expires and binds."""
+    node = funded()
+
+    assert node_code(node, columns.encode(moves(node, 5, flags=flag))) == "COLUMNS_FLAGS"
+
+
+@pytest.mark.parametrize(
+    ("offset", "value", "code"),
+    [
+        (0, b"HGT1", "COLUMNS_MALFORMED"),
+        (4, b"\x00\x00\x00\x00", "COLUMNS_COUNT"),
+        (4, b"\x01\x00\x01\x00", "COLUMNS_COUNT"),
+        (4, b"\x03\x00\x00\x00", "COLUMNS_MALFORMED"),
+        (8, b"\x08\x00\x00\x00", "COLUMNS_MALFORMED"),
+        (12, b"\x01\x00\x00\x00", "COLUMNS_MALFORMED"),
+    ],
+)
+def test_bent_head_is_refused(offset: int, value: bytes, code: str) -> None:
+    """Magic, count, mask and the zero word have one meaning each."""
+    node = funded()
+    body = bytearray(columns.encode(moves(node, 5, 7)))
+    body[offset : offset + 4] = value
+
+    assert node_code(node, bytes(body)) == code
+
+
+def node_code(node: Node, body: bytes) -> str:
+    """Give the code with which a body is refused before anything else."""
+    with pytest.raises(MalformedInput) as caught:
+        node.settlement.decode(node.machine.admit(node.request("ALPHA", TOPIC, body), at_ns=None).envelope, body)
+    return caught.value.code
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_decode_canonically_or_not_at_all(data: bytes) -> None:
+    """Whatever decodes stands for one body only."""
+    body = columns.MAGIC + data
+    try:
+        commands = columns.decode(body)
+    except MalformedInput:
+        return
+    assert columns.encode(commands) == body
+
+
+def test_idle_column_is_refused() -> None:
+    """A column of zeros is left out, so that what was signed has one reading."""
+    body = columns.encode(moves(funded(), 5))
+    idle = body[:8] + b"\x01\x00\x00\x00" + body[12:] + b"\x00\x00"
+
+    with pytest.raises(MalformedInput):
+        columns.decode(idle)
+
+
+@given(st.lists(st.binary(min_size=TRANSFER.itemsize, max_size=TRANSFER.itemsize), min_size=1, max_size=5))
+def test_what_is_encoded_is_read_back(rows: list[bytes]) -> None:
+    """decode(encode(x)) is x in every column that a body has."""
+    commands = np.frombuffer(b"".join(rows), TRANSFER).copy()
+    commands["flags"] &= np.uint16(Flag.PENDING | Flag.POST | Flag.VOID | Flag.LINKED)
+    again = columns.decode(columns.encode(commands))
+    for name in ("id_hi", "id_lo", "amount", "debit", "credit", "flags", "related_hi", "related_lo", "timeout_s"):
+        assert np.array_equal(again[name], commands[name])
