@@ -29,7 +29,10 @@ from ledger.errors import IntegrityFailure, InvariantViolation, MalformedInput
 __all__ = [
     "EMPTY_ROOT",
     "HASH_SIZE",
+    "RECENT_COUNT",
     "SIZE_MAX",
+    "TILE_LEVEL",
+    "TILE_WIDTH",
     "Frontier",
     "consistency_proof",
     "consistency_ranges",
@@ -51,6 +54,11 @@ HASH_SIZE = 32
 SIZE_MAX = 2**63 - 1
 """Leaves of one tree."""
 EMPTY_ROOT = hashlib.sha256(b"").digest()
+TILE_LEVEL = 8
+"""A tile is a complete subtree of 2**TILE_LEVEL leaves."""
+TILE_WIDTH = 1 << TILE_LEVEL
+RECENT_COUNT = 16 * TILE_WIDTH
+"""How many of its last leaf hashes a frontier keeps at least: what was appended just now is asked for first."""
 
 _LEAF = 0x00
 _NODE = 0x01
@@ -105,15 +113,20 @@ def parent_hashes(hashes: Bytes, *, compiled: bool = True) -> Bytes:
 class Frontier:
     """A tree that only grows, kept as the roots of its complete subtrees: all that appending and the root need.
 
-    Bit *k* of ``size`` is set exactly if there is a subtree of 2**k leaves; larger ones stand left of smaller ones.
+    Bit *k* of ``size`` is set exactly if there is a subtree of 2**k leaves; larger ones stand left of smaller ones. The
+    roots of tiles are made on the way; they are kept, an eighth of a byte a leaf, until somebody takes them. So are the
+    last few thousand leaf hashes.
     """
 
-    __slots__ = ("_peaks", "_size")
+    __slots__ = ("_first_tile", "_peaks", "_recent", "_size", "_tile_roots")
 
     def __init__(self) -> None:
         """Start with the empty tree."""
         self._peaks: dict[int, bytes] = {}
         self._size = 0
+        self._first_tile = 0
+        self._tile_roots = bytearray()
+        self._recent = bytearray()
 
     @property
     def size(self) -> int:
@@ -137,17 +150,24 @@ class Frontier:
             for row in leaf_hashes:
                 self._append_one(row.tobytes())
         self._size += len(leaf_hashes)
+        self._recent += leaf_hashes[-RECENT_COUNT:].tobytes()
+        if len(self._recent) > 2 * RECENT_COUNT * HASH_SIZE:
+            del self._recent[: -RECENT_COUNT * HASH_SIZE]
 
     def _append_one(self, node: bytes) -> None:
         level = 0
         while level in self._peaks:
             node = node_hash(self._peaks.pop(level), node)
             level += 1
+            if level == TILE_LEVEL:
+                self._tile_roots += node
         self._peaks[level] = node
 
     def _append_levels(self, nodes: Bytes) -> None:
         level, first = 0, self._size
         while len(nodes):
+            if level == TILE_LEVEL:
+                self._tile_roots += nodes.tobytes()
             if first % 2:  # the left neighbour of the first new node is a peak, which now gets its parent
                 left = np.frombuffer(self._peaks.pop(level), np.uint8).reshape(1, HASH_SIZE)
                 nodes = np.concatenate((left, nodes))
@@ -162,11 +182,28 @@ class Frontier:
         peaks = [self._peaks[level] for level in sorted(self._peaks)]
         return functools.reduce(lambda right, left: node_hash(left, right), peaks) if peaks else EMPTY_ROOT
 
+    def take_tile_roots(self) -> tuple[int, bytes]:
+        """Give the roots of the tiles completed since the last time, 32 bytes each, and keep them no longer.
+
+        Returns:
+            The number of the first of them (tile *i* begins at leaf ``i * TILE_WIDTH``), and their roots.
+        """
+        first, roots = self._first_tile, bytes(self._tile_roots)
+        self._tile_roots.clear()
+        self._first_tile = self._size >> TILE_LEVEL
+        return first, roots
+
+    def recent_leaves(self) -> tuple[int, Bytes]:
+        """Give the last leaves, ``RECENT_COUNT`` or more if there were: the first one's position, and the hashes."""
+        recent = np.frombuffer(bytes(self._recent), np.uint8).reshape(-1, HASH_SIZE)
+        return self._size - len(recent), recent
+
     def copy(self) -> Frontier:
-        """Give an independent frontier that stands at the same leaf."""
+        """Give an independent frontier that stands at the same leaf; it begins without tile roots and recent leaves."""
         twin = Frontier()
         twin._peaks = dict(self._peaks)
         twin._size = self._size
+        twin._first_tile = self._size >> TILE_LEVEL
         return twin
 
     def to_bytes(self) -> bytes:
@@ -190,6 +227,7 @@ class Frontier:
             raise MalformedInput("FRONTIER_MALFORMED", "The frontier's length does not fit its size.", size=size)
         frontier = cls()
         frontier._size = size
+        frontier._first_tile = size >> TILE_LEVEL
         levels = [level for level in range(size.bit_length() - 1, -1, -1) if size >> level & 1]
         for index, level in enumerate(levels):
             start = _FRONTIER_HEAD.size + index * HASH_SIZE

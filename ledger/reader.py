@@ -7,6 +7,7 @@ for a few reads of the store, so an event loop offloads it.
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
@@ -15,10 +16,10 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-from ledger import journal, messages
+from ledger import journal, merkle, messages
 from ledger.errors import IntegrityFailure, MalformedInput, NotFound
 from ledger.journal import Header, Layout
-from ledger.machine import Answer, Entry
+from ledger.machine import MESSAGE_LEAF, Answer, Entry, leaf_rows
 from ledger.store import PART_SIZE, Store
 from ledger.transfers import TRANSFER, Transfers
 
@@ -112,6 +113,24 @@ class Reader:
         """Give the records that an answered message derived: the same for the first reply and for every retry (I8)."""
         return self.records(answer.position + 1, answer.count)
 
+    def leaf_hashes(self, first: int, end: int) -> merkle.Bytes:
+        """Hash the leaves of the positions from ``first`` to before ``end`` again from what is stored.
+
+        Returns:
+            Shape (end - first, 32).
+
+        Raises:
+            NotFound: the journal has not come so far.
+        """
+        hashes = np.empty((end - first, merkle.HASH_SIZE), np.uint8)
+        position = first
+        while position < end:
+            layout = self._layout(self._store.height_of(position))
+            stop = min(end, layout.header.first_position + layout.header.position_count)
+            self._hash_leaves(layout, position, hashes[position - first : stop - first])
+            position = stop
+        return hashes
+
     def history(self, account: int, *, cursor: int, limit: int) -> History:
         """Walk back through the records that touched an account.
 
@@ -150,6 +169,22 @@ class Reader:
             return journal.layout(header, table, whole=False)
         except MalformedInput as error:
             raise IntegrityFailure(error.code, error.sentence, block=height) from error
+
+    def _hash_leaves(self, layout: Layout, position: int, hashes: merkle.Bytes) -> None:
+        """Fill in the hashes of the leaves of one block from ``position`` on, shape (n, 32)."""
+        places = layout.positions
+        first, end = (int(index) for index in np.searchsorted(places, (position, position + len(hashes))))
+        is_record = np.ones(len(hashes), np.bool_)
+        for index in range(first, end):
+            stored = self._bytes(layout.header.height, *layout.message(index))
+            leaf = merkle.leaf_hash(MESSAGE_LEAF + hashlib.sha256(stored).digest())
+            place = int(places[index]) - position
+            hashes[place] = np.frombuffer(leaf, np.uint8)
+            is_record[place] = False
+        count = len(hashes) - (end - first)
+        if count:
+            row = position - layout.header.first_position - first
+            hashes[is_record] = merkle.leaf_hashes(leaf_rows(self._rows(layout, row, count)))
 
     def _rows(self, layout: Layout, first: int, count: int) -> Transfers:
         """Read records by row, group by group."""
