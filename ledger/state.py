@@ -50,6 +50,7 @@ ACCOUNT = np.dtype(
 """One account, 64 bytes. ``last``: 1 + position of the last record that touched it, 0 if none."""
 
 _MINIMUM_LIMIT = 2**63
+_OPENING_FLAGS = int(AccountFlag.CREDIT_NORMAL | AccountFlag.LIMITED)  # plain: the complement of an IntFlag is partial
 _DIGEST_TAG = b"hugang/money/0\0"
 
 
@@ -171,7 +172,7 @@ class State:
         number = self.account_count + 1
         if not (number <= ACCOUNT_NUMBER_MAX and 0 <= owner < 2**32 and 0 < asset < 2**16 and 0 <= code < 2**16):
             raise InvariantViolation("an account's number, owner, asset or code is out of range")
-        if not -_MINIMUM_LIMIT < minimum < _MINIMUM_LIMIT or flags & ~(AccountFlag.CREDIT_NORMAL | AccountFlag.LIMITED):
+        if not -_MINIMUM_LIMIT < minimum < _MINIMUM_LIMIT or int(flags) & ~_OPENING_FLAGS:
             raise InvariantViolation("an account's minimum or flags are out of range")
         if number == len(self.account_rows):
             rows = np.zeros(2 * number, ACCOUNT)
