@@ -25,7 +25,7 @@ from ledger.errors import (
 from ledger.transfers import Result
 from settlement.views import ISO_REASON
 
-__all__ = ["BY_CLASS", "REFUSALS", "ROWS", "Row"]
+__all__ = ["BY_CLASS", "REFUSALS", "ROWS", "STATUSES", "Row"]
 
 Sentence = Annotated[str, msgspec.Meta(pattern=r"\A[A-Z].*\.\Z")]
 
@@ -64,6 +64,17 @@ REFUSALS: dict[Result, Row] = {
     for name, texts in _TABLE.refusals.items()
 }
 """By result; every one but ``OK``. Their ISO reasons are those of settlement."""
+
+STATUSES: dict[type[LedgerError], frozenset[int]] = {
+    MalformedInput: frozenset({400, 408, 413, 415, 431}),
+    Unauthenticated: frozenset({401, 421}),
+    Forbidden: frozenset({403}),
+    NotFound: frozenset({404}),
+    Conflict: frozenset({409}),
+    Rejected: frozenset({422}),
+    Unavailable: frozenset({503}),
+}
+"""The HTTP statuses of each class: by them the other side of a connection makes the same class again."""
 
 BY_CLASS: dict[type[LedgerError], Row] = {
     kind: Row(status, iso, sentence, cause, cure, code)

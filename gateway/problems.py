@@ -23,7 +23,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.problem_table import BY_CLASS, REFUSALS, ROWS, Row
+from gateway.problem_table import BY_CLASS, REFUSALS, ROWS, STATUSES, Row
 from ledger.errors import IntegrityFailure, InvariantViolation, LedgerError
 from ledger.transfers import Result
 
@@ -65,15 +65,17 @@ def row(code: str) -> Row | None:
 
 
 def row_of(error: LedgerError) -> Row:
-    """Give the row of an error: by its code, else by its class with the error's own code."""
+    """Give the row of an error: by its code, else by its class with the error's own code.
+
+    The status is always one of the class; where several classes raise one code, the row's counts for one of them.
+    """
+    kind = next((kind for kind in type(error).__mro__ if kind in BY_CLASS), None)
+    if kind is None:
+        raise InvariantViolation("every class of expected errors has a row")
     known = _BY_CODE.get(error.code)
-    if known is not None:
-        return known
-    for kind in type(error).__mro__:
-        general = BY_CLASS.get(kind)
-        if general is not None:
-            return msgspec.structs.replace(general, code=error.code)
-    raise InvariantViolation("every class of expected errors has a row")
+    if known is None:
+        return msgspec.structs.replace(BY_CLASS[kind], code=error.code)
+    return known if known.status in STATUSES[kind] else msgspec.structs.replace(known, status=BY_CLASS[kind].status)
 
 
 def problem(code: str, request_id: str, fields: Mapping[str, Any] | None = None, **members: Any) -> Problem:

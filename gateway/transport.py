@@ -13,37 +13,16 @@ import httpx
 import msgspec
 
 from gateway.client.signing import Signer
+from gateway.problem_table import STATUSES
 from gateway.routes.statements import MEDIA_TYPE, PATH, decode_statements, encode_statements
-from ledger.errors import (
-    Conflict,
-    Forbidden,
-    IntegrityFailure,
-    LedgerError,
-    MalformedInput,
-    NotFound,
-    Rejected,
-    Unauthenticated,
-    Unavailable,
-)
+from ledger.errors import IntegrityFailure, LedgerError, MalformedInput, Unavailable
 from ledger.messages import Message
 from ledger.runtime import Runtime
 from settlement.port import PositionsView, WindowView
 
 __all__ = ["HttpPort", "error_of"]
 
-_KINDS: dict[int, type[LedgerError]] = {
-    400: MalformedInput,
-    401: Unauthenticated,
-    403: Forbidden,
-    404: NotFound,
-    408: MalformedInput,
-    409: Conflict,
-    413: MalformedInput,
-    415: MalformedInput,
-    421: Unauthenticated,
-    422: Rejected,
-    431: MalformedInput,
-}
+_KINDS = {status: kind for kind, statuses in STATUSES.items() if kind is not Unavailable for status in statuses}
 _CODE_SIZE_MAX = 64
 RETRY_AFTER_S = 1
 
