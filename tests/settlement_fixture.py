@@ -102,8 +102,8 @@ class Node:
     settlement: Settlement
     on_records: Callable[[Node, Transfers], None] | None = None
     """Told of the records of every block."""
-    messages: list[Message] = field(default_factory=list)
-    """Everything that was journaled, in order."""
+    blocks: list[tuple[int, tuple[Message, ...]]] = field(default_factory=list)
+    """Everything that was journaled, in order: the instant of each block and its messages."""
     sent: int = 0
 
     @classmethod
@@ -112,6 +112,13 @@ class Node:
         genesis = genesis_of(ledger)
         settlement = Settlement(genesis)
         return cls(ledger, Machine(genesis, settlement, hash_key=bytes(16), compiled=compiled), settlement)
+
+    def replayed(self, *, compiled: bool = True) -> Node:
+        """Give a fresh node that was fed with the same blocks, with every signature checked again."""
+        fresh = Node.of(self.ledger, compiled=compiled)
+        for timestamp_ns, block in self.blocks:
+            fresh.apply(block, at_ns=timestamp_ns)
+        return fresh
 
     @property
     def book(self) -> Book:
@@ -148,7 +155,8 @@ class Node:
         self.machine.seal(hashlib.sha256(draft.tree_root).digest())
         if self.on_records is not None:
             self.on_records(self, draft.transfers)
-        self.messages.extend(entry.message for entry in draft.entries)
+        if not draft.is_empty:
+            self.blocks.append((timestamp_ns, tuple(entry.message for entry in draft.entries)))
         return draft
 
     def post(self, who: str, topic: str, body: object, *, at_ns: int | None = None) -> Transfers:

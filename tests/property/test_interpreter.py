@@ -1,0 +1,268 @@
+"""Random days on two ledgers against a model of plain dictionaries, written from ``docs/accounts.md`` alone.
+
+The model knows what each customer has, what waits in the open window, and what a quote has left; it says beforehand how
+every message must end. After every step the machines must agree with it and keep I1 to I4, I11, I12 and the balance of
+every book; at the end each journal is replayed by the plain loop and must give the same money, the same tree and the
+same book.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from ledger.transfers import Result
+from settlement import plans
+from tests.settlement_fixture import World, issuance, money, uetr_of
+
+WALLETS = ("SH/ann/CNY", "SH/ben/CNY", "SH/cai/CNY", "HK/dan/CNY", "HK/dan/HKD", "HK/eva/CNY", "HK/eva/HKD")
+BANK = {"ann": "ALPHA", "ben": "ALPHA", "cai": "BETA", "dan": "GAMMA", "eva": "DELTA"}
+AMOUNTS = st.one_of(st.integers(1, 9), st.integers(1, 200_000_00), st.just(50_000_00))
+RATES = {"HKD": 108_430_000, "CNY": 92_220_000}
+QUOTE_MAXIMUM = 30_000_00
+
+
+@dataclass
+class Wait:
+    """A payment in the open window: what it holds, and what it will do."""
+
+    uetr: str
+    debtor: str
+    creditor: str
+    amount: int
+    fee: int
+    received: int
+    quote: str
+    refund_of: str
+
+
+class TwoLedgers(RuleBasedStateMachine):
+    """Rules send messages; the model says how they end."""
+
+    def __init__(self) -> None:
+        """Count names from one, so that every payment has its own."""
+        super().__init__()
+        self.names = itertools.count(1)
+
+    @initialize()
+    def start(self) -> None:
+        """Begin with money on both ledgers and one quote in each direction."""
+        self.world = World.everywhere()
+        self.has = {name: 100_000_00 for name in WALLETS if name[:2] == "SH" or name.endswith("HKD")}
+        self.has |= {"HK/dan/CNY": 50_000_00, "HK/eva/CNY": 50_000_00, "FX/CNY": 500_000_00, "FX/HKD": 1_000_000_00}
+        self.waits: list[Wait] = []
+        self.left = dict.fromkeys(RATES, QUOTE_MAXIMUM)
+        self.quotes = {
+            asset: self.world.quote(
+                sell=asset,
+                maximum=QUOTE_MAXIMUM,
+                buy={"HKD": "CNY", "CNY": "HKD"}[asset],
+                rate=f"{rate // 10**8}.{rate % 10**8:08d}",
+                name=asset,
+                expires="2030-01-01T00:00:00Z",
+            )
+            for asset, rate in RATES.items()
+        }
+        self.received: dict[str, tuple[str, str, int]] = {}
+        self.refunded: dict[str, int] = {}
+        self.fees: dict[str, int] = {}
+
+    # --- the model ----------------------------------------------------------------------------------------------------
+
+    def free(self, name: str) -> int:
+        """Give what an account has that nothing holds."""
+        held = sum(wait.amount + wait.fee for wait in self.waits if wait.debtor == name)
+        sold = sum(wait.received for wait in self.waits if name == f"FX/{wait.quote}" and wait.debtor[:2] == "HK")
+        return self.has[name] - held - sold
+
+    def expected(self, wait: Wait) -> Result:
+        """Say how a payment must end on the payer's ledger."""
+        if wait.refund_of:
+            payer, payee, amount = self.received.get(wait.refund_of, ("", "", 0))
+            if (payer, payee) != (wait.creditor, wait.debtor):
+                return Result.REFUND_NOT_FOUND
+            if self.refunded.get(wait.refund_of, 0) + wait.amount > amount:
+                return Result.REFUND_EXCEEDED
+        converts = bool(wait.quote) and wait.debtor[:2] == "HK"
+        rules = (
+            (converts and wait.received == 0, Result.CONVERTED_TO_ZERO),
+            (converts and wait.received > QUOTE_MAXIMUM, Result.QUOTE_EXHAUSTED),
+            (wait.debtor == wait.creditor, Result.SAME_ACCOUNT),
+            (self.free(wait.debtor) < wait.amount, Result.DEBIT_LIMIT),
+            (converts and self.free(f"FX/{wait.quote or 'CNY'}") < wait.received, Result.PROVIDER_LIMIT),
+            (converts and self.left.get(wait.quote, 0) < wait.received, Result.QUOTE_EXHAUSTED),
+            (self.free(wait.debtor) < wait.amount + wait.fee, Result.DEBIT_LIMIT),
+        )
+        return next((reason for holds, reason in rules if holds), Result.OK)
+
+    def settle_one(self, wait: Wait) -> None:
+        """Move what a settled payment moves."""
+        self.has[wait.debtor] -= wait.amount + wait.fee
+        self.has[wait.creditor] += wait.received
+        bank = BANK[wait.debtor.split("/")[1]] + wait.debtor[-4:]
+        self.fees[bank] = self.fees.get(bank, 0) + wait.fee
+        if wait.quote:
+            self.has[f"FX/{wait.debtor[-3:]}"] += wait.amount
+            self.has[f"FX/{wait.quote}"] -= wait.received
+        if not wait.quote:
+            self.received[wait.uetr] = (wait.debtor, wait.creditor, wait.received)
+
+    def take(self, wait: Wait) -> None:
+        """Take note of a payment that its ledger has accepted."""
+        if wait.refund_of:
+            self.refunded[wait.refund_of] = self.refunded.get(wait.refund_of, 0) + wait.amount
+        if wait.quote and wait.debtor[:2] == "HK":
+            self.left[wait.quote] -= wait.received
+        if wait.debtor[:2] == wait.creditor[:2]:
+            self.settle_one(wait)
+        else:
+            self.waits.append(wait)
+
+    def drop(self, wait: Wait) -> None:
+        """Undo what a payment holds."""
+        if wait.refund_of:
+            self.refunded[wait.refund_of] -= wait.amount
+        if wait.quote and wait.debtor[:2] == "HK":
+            self.left[wait.quote] += wait.received
+
+    # --- rules --------------------------------------------------------------------------------------------------------
+
+    def make(self, debtor: str, creditor: str, amount: int, fee: int, refund_of: str) -> tuple[Wait, dict[str, Any]]:
+        """Write a payment for the machines and for the model."""
+        paid, received = debtor[-3:], creditor[-3:]
+        quote = "" if paid == received else received
+        uetr = uetr_of(next(self.names))
+        more: dict[str, Any] = {"creditor_asset": received, "quote": self.quotes[received]} if quote else {}
+        more |= {"fee": money(fee, paid)} if fee else {}
+        more |= {"refund_of": refund_of} if refund_of else {}
+        places = [f"{name.split('/')[0]}/WALLET.{name.split('/')[1]}" for name in (debtor, creditor)]
+        body = self.world.payment(*places, amount, paid, uetr=uetr, **more)
+        gets = amount * RATES[quote] // 10**8 if quote else amount
+        return Wait(uetr, debtor, creditor, amount, fee, gets, quote, refund_of), body
+
+    def send(self, who: str, made: list[tuple[Wait, dict[str, Any]]]) -> None:
+        """Send a message and compare how each of its items ends."""
+        node = self.world.node(made[0][0].debtor[:2])
+        records = node.pay(who, *(body for _, body in made))
+        for item, (wait, _) in enumerate(made):
+            part = records[records["item"] == item]
+            expected = self.expected(wait)
+            found = plans.reason_of(part["leg"], part["result"]) if part["result"].any() else Result.OK
+            assert found is expected, (wait, found, expected)
+            if found is Result.OK:
+                self.take(wait)
+
+    @rule(
+        debtor=st.sampled_from(WALLETS),
+        creditor=st.sampled_from(WALLETS),
+        amount=AMOUNTS,
+        fee=st.sampled_from([0, 0, 7]),
+    )
+    def pay(self, debtor: str, creditor: str, amount: int, fee: int) -> None:
+        """Pay anything to anybody."""
+        self.send(debtor.split("/")[1], [self.make(debtor, creditor, amount, fee, "")])
+
+    @rule(
+        owner=st.sampled_from(["ann", "dan"]),
+        items=st.lists(st.tuples(st.sampled_from(WALLETS), AMOUNTS, st.booleans()), min_size=2, max_size=5),
+    )
+    def batch(self, owner: str, items: list[tuple[str, int, bool]]) -> None:
+        """Send several payments of one owner in one message."""
+        debtor = {"ann": "SH/ann/CNY", "dan": "HK/dan/HKD"}[owner]
+        self.send(owner, [self.make(debtor, creditor, amount, 3 if fee else 0, "") for creditor, amount, fee in items])
+
+    @precondition(lambda self: self.received)
+    @rule(data=st.data(), share=st.integers(1, 3), cross=st.booleans())
+    def refund(self, data: st.DataObject, share: int, *, cross: bool) -> None:
+        """Give back a part of something received, or try to give back somebody else's."""
+        original = data.draw(st.sampled_from(sorted(self.received)))
+        payer, payee, amount = self.received[original]
+        if cross:
+            payee = data.draw(st.sampled_from([name for name in WALLETS if name[-3:] == payer[-3:]]))
+        self.send(payee.split("/")[1], [self.make(payee, payer, max(1, amount // share), 0, original)])
+
+    @precondition(lambda self: self.waits)
+    @rule(data=st.data())
+    def cancel(self, data: st.DataObject) -> None:
+        """Cancel something that waits."""
+        wait = data.draw(st.sampled_from(self.waits))
+        self.world.node(wait.debtor[:2]).post(wait.debtor.split("/")[1], "/v1/cancellations", {"uetr": wait.uetr})
+        self.waits.remove(wait)
+        self.drop(wait)
+
+    @rule(amount=AMOUNTS, bank=st.sampled_from(["ALPHA", "BETA"]))
+    def issue(self, amount: int, bank: str) -> None:
+        """Issue more to a participant."""
+        self.world.sh.post("PBOC", "/v1/issuances", {"issuances": [issuance(bank, amount, name=str(next(self.names)))]})
+
+    @rule(data=st.data())
+    def settle(self, data: st.DataObject) -> None:
+        """Settle the window, leaving some payments out."""
+        left_out = {wait.uetr for wait in self.waits if data.draw(st.integers(0, 3)) == 0}
+        assert self.world.settle(sorted(left_out))
+        waits, self.waits = self.waits, []
+        for wait in sorted(waits, key=lambda wait: wait.debtor[:2] == "SH"):
+            if wait.uetr in left_out:
+                self.waits.append(wait)
+            elif wait.quote and wait.debtor[:2] == "SH" and self.rejected(wait):
+                self.drop(wait)
+            else:
+                self.settle_one(wait)
+
+    def rejected(self, wait: Wait) -> bool:
+        """Ask the payer's ledger whether an incoming conversion was rejected, and hold that to the quote's rest."""
+        view = self.world.sh.view(wait.debtor.split("/")[1], {"uetr": wait.uetr})
+        if view.reason is Result.OK:
+            self.left[wait.quote] -= wait.received
+            return False
+        assert view.reason in (Result.CONVERTED_TO_ZERO, Result.QUOTE_EXHAUSTED, Result.PROVIDER_LIMIT)
+        assert wait.received == 0 or wait.received > min(self.left[wait.quote], self.free(f"FX/{wait.quote}"))
+        return True
+
+    # --- what always holds --------------------------------------------------------------------------------------------
+
+    @invariant()
+    def machines_agree_with_the_model(self) -> None:
+        """Balances and available balances are the model's, and the invariants hold on both ledgers."""
+        if not hasattr(self, "world"):
+            return
+        self.world.check()
+        for name in WALLETS:
+            ledger, owner, asset = name.split("/")
+            node = self.world.node(ledger)
+            account = node.machine.state.account(node.account(f"WALLET.{owner}", asset))
+            assert (account.balance, account.available) == (self.has[name], self.free(name)), name
+        for asset in RATES:
+            position = self.world.hk.machine.state.account(self.world.hk.account("POSITION.FX", asset))
+            assert (position.balance, position.available) == (self.has[f"FX/{asset}"], self.free(f"FX/{asset}"))
+            quote = self.world.hk.book.quotes[int(self.quotes[asset].replace("-", ""), 16)]
+            assert self.world.hk.machine.state.account(quote.account).available == self.left[asset]
+        for bank, earned in self.fees.items():
+            code, asset = bank.split("/")
+            node = self.world.sh if code in ("ALPHA", "BETA") else self.world.hk
+            assert node.balance(f"FEES.{code}", asset) == earned
+
+    def teardown(self) -> None:
+        """Replay both journals with the plain loop."""
+        if not hasattr(self, "world"):
+            return
+        for node in self.world.nodes:
+            again = node.replayed(compiled=False)
+            assert again.machine.state.money_digest() == node.machine.state.money_digest()
+            assert again.machine.frontier.root() == node.machine.frontier.root()
+            for name in ("refunded", "openings", "quotes", "current", "incoming_waiting"):
+                assert getattr(again.book, name) == getattr(node.book, name)
+            for window, before in node.book.windows.items():
+                for table in ("outgoing", "incoming"):
+                    one, other = getattr(before, table), getattr(again.book.windows[window], table)
+                    assert one.rows.tobytes() == other.rows.tobytes()
+                    assert one.states.tobytes() == other.states.tobytes()
+
+
+TestTwoLedgers = TwoLedgers.TestCase
+TestTwoLedgers.settings = settings(stateful_step_count=20, max_examples=max(10, settings.default.max_examples // 5))
