@@ -120,7 +120,7 @@ class SqlStore(ABC):
     def genesis(self) -> bytes:
         """Give the genesis document's canonical bytes."""
         with self._reading() as connection:
-            return bytes(connection.execute(select(tables.meta.c.genesis)).scalar_one())
+            return _blob(connection.execute(select(tables.meta.c.genesis)).scalar_one())
 
     def blocks(self, from_height: int = 1) -> Iterator[EncodedBlock]:
         """Give the blocks from a height on, each in a short transaction, so that nothing waits for a reader."""
@@ -131,6 +131,8 @@ class SqlStore(ABC):
                     yield self.block(height)
                 except NotFound as error:
                     raise IntegrityFailure("BLOCK_MISSING", "The store lacks a block.", block=height) from error
+                except IntegrityFailure as error:
+                    raise _named(error, height) from error
                 height += 1
 
     def block(self, height: int) -> EncodedBlock:
@@ -141,13 +143,13 @@ class SqlStore(ABC):
             parts = connection.execute(query.order_by(tables.bodies.c.part)).all()
         if [number for number, _ in parts] != list(range(len(parts))):
             raise IntegrityFailure("STORE_CORRUPT", "The store lacks a part of a body.", block=height)
-        body = b"".join(decompress(data, height=height, part=part) for part, data in parts)
-        return EncodedBlock(bytes(row["header"]), bytes(row["signature"]), body)
+        body = b"".join(decompress(_blob(data), height=height, part=part) for part, data in parts)
+        return EncodedBlock(_blob(row["header"]), _blob(row["signature"]), body)
 
     def header(self, height: int) -> bytes:
         """Give one block's header; see ``Store.header``."""
         with self._reading() as connection:
-            return bytes(_block_row(connection, height)["header"])
+            return _blob(_block_row(connection, height)["header"])
 
     def body_part(self, height: int, part: int) -> bytes:
         """Give part ``part`` of a body; see ``Store.body_part``."""
@@ -158,7 +160,7 @@ class SqlStore(ABC):
                 data = connection.execute(query).scalar_one_or_none()
         if data is None:
             raise NotFound("PART_NOT_FOUND", "The block's body has no such part.", height=height, part=part)
-        return decompress(data, height=height, part=part)
+        return decompress(_blob(data), height=height, part=part)
 
     def height_of(self, position: int) -> int:
         """Give the height of the block that holds a position; see ``Store.height_of``."""
@@ -177,6 +179,18 @@ class SqlStore(ABC):
         """Give the height of the last block."""
         with self._reading() as connection:
             return int(connection.execute(select(func.coalesce(func.max(tables.blocks.c.height), 0))).scalar_one())
+
+
+def _blob(value: object) -> bytes:
+    """Give a stored byte string; a damaged file may hold something else in its place."""
+    if not isinstance(value, bytes | bytearray | memoryview):
+        raise IntegrityFailure("STORE_CORRUPT", "A stored byte string is none.")
+    return bytes(value)
+
+
+def _named(error: IntegrityFailure, height: int) -> IntegrityFailure:
+    """Give a failure the block that was being read, if it does not name one."""
+    return IntegrityFailure(error.code, error.sentence, block=error.block or height, position=error.position)
 
 
 def _insert(connection: Connection, block: Block, parts: list[bytes]) -> None:
@@ -203,11 +217,11 @@ def _block_row(connection: Connection, height: int) -> RowMapping:
     if row is None:
         raise NotFound("BLOCK_NOT_FOUND", "There is no block at this height.", height=height)
     try:
-        header = decode_header(bytes(row["header"]))
+        header = decode_header(_blob(row["header"]))
     except MalformedInput as error:
         raise IntegrityFailure("STORE_CORRUPT", "A stored header cannot be read.", block=height) from error
     stored = (row["height"], row["first_position"], row["position_count"], row["timestamp_ns"], row["hash"])
-    if stored != _columns(header, bytes(row["header"])):
+    if stored != _columns(header, _blob(row["header"])):
         raise IntegrityFailure("STORE_CORRUPT", "A stored header contradicts its row.", block=height)
     return row
 

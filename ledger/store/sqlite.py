@@ -37,6 +37,9 @@ READER_COUNT_MAX = 8
 CHECKPOINT_SIZE = 32 * 2**20
 """Bytes appended after which the write-ahead log is moved into the database."""
 
+# In a damaged file a cell may have another type than its column, and SQLite may complain in bytes that are no text.
+_DAMAGE = (ValueError, TypeError, OverflowError, MemoryError)
+
 
 class SqliteStore(SqlStore):
     """One ledger's journal in one file; see ``Store`` for what each method promises."""
@@ -91,6 +94,9 @@ class SqliteStore(SqlStore):
         except DBAPIError as error:
             store.close()
             raise _failure(error) from error
+        except _DAMAGE as error:
+            store.close()
+            raise IntegrityFailure("STORE_CORRUPT", "The store's file does not hold what it should.") from error
         except BaseException:
             store.close()
             raise
@@ -166,6 +172,8 @@ class SqliteStore(SqlStore):
                 yield connection
         except DBAPIError as error:
             raise _failure(error) from error
+        except _DAMAGE as error:
+            raise IntegrityFailure("STORE_CORRUPT", "The store's file does not hold what it should.") from error
 
 
 def _failure(error: DBAPIError) -> Exception:

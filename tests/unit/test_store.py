@@ -419,6 +419,13 @@ def damaged(file_place: FilePlace, statement: str, *values: object) -> SqliteSto
         "UPDATE bodies SET bytes = x'' WHERE height = 2 AND part = 1",
         "UPDATE bodies SET bytes = (SELECT bytes FROM bodies WHERE height = 1 AND part = 1) WHERE height = 2 AND part",
         "DELETE FROM blocks WHERE height = 2",
+        "UPDATE blocks SET header = 5 WHERE height = 2",
+        "UPDATE blocks SET header = 9223372036854775807 WHERE height = 2",
+        "UPDATE blocks SET header = 'text' WHERE height = 2",
+        "UPDATE blocks SET signature = 'text' WHERE height = 2",
+        "UPDATE blocks SET timestamp_ns = 'text' WHERE height = 2",
+        "UPDATE bodies SET bytes = 7 WHERE height = 2 AND part = 0",
+        "UPDATE bodies SET part = 'text' WHERE height = 2 AND part = 0",
     ],
 )
 def test_a_damaged_block_is_named(file_place: FilePlace, statement: str) -> None:
