@@ -117,9 +117,9 @@ class PostgresqlServer:
                 stderr=log,
                 preexec_fn=_end_with_parent(os.getpid()),  # noqa: PLW1509 - set between fork and exec, or never
                 cwd=self.folder,
-                **self._rights(),
+                **self.rights(),
             )
-        self._await(self._is_ready, START_TIME_S_MAX, "answer")
+        self._await(self.is_ready, START_TIME_S_MAX, "answer")
 
     def kill(self) -> None:
         """Kill the postmaster without a farewell, and wait until its children have noticed."""
@@ -176,18 +176,19 @@ class PostgresqlServer:
                 stderr=log,
                 cwd=self.folder,
                 check=False,
-                **self._rights(),
+                **self.rights(),
             )
         if done.returncode:
             raise RuntimeError(f"initdb failed:\n{self.log()}")
 
-    def _rights(self) -> dict[str, object]:
+    def rights(self) -> dict[str, Any]:
         """Give the arguments with which a program runs as the unprivileged user: PostgreSQL refuses to run as root."""
         if self.user is None:
             return {}
         return {"user": self.user, "group": pwd.getpwnam(self.user).pw_gid, "extra_groups": []}
 
-    def _is_ready(self) -> bool:
+    def is_ready(self) -> bool:
+        """Say whether the server answers."""
         import psycopg
 
         if self.process is None or self.process.poll() is not None:

@@ -7,6 +7,7 @@ behind the store's back, as a broken disk or a careless hand would.
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,6 +19,8 @@ from tests.ledger_fixture import GENESIS_BYTES, make_runtime
 from tests.postgresql_server import PostgresqlServer
 
 Row = tuple[Any, ...]
+
+SETTLE_S_MAX = 30
 
 
 class Database(Protocol):
@@ -40,6 +43,9 @@ class Database(Protocol):
 
     def open_reader(self) -> SqlStore:
         """Open for reading."""
+
+    def settle(self) -> None:
+        """Wait until the lock of a writer that was killed is free."""
 
     def run(self, statement: str, values: Sequence[object] = ()) -> list[Row]:
         """Run one statement (``?`` for each value) past the store, and commit it."""
@@ -74,6 +80,9 @@ class SqlitePlace:
     def open_reader(self) -> SqliteStore:
         """Open for reading."""
         return SqliteStore.open_reader(self.path, runtime=make_runtime())
+
+    def settle(self) -> None:
+        """Do nothing: the lock of a file ends with the process."""
 
     def run(self, statement: str, values: Sequence[object] = ()) -> list[Row]:
         """Run one statement on a connection of its own."""
@@ -116,6 +125,14 @@ class PostgresqlPlace:
     def open_reader(self) -> PostgresqlStore:
         """Open for reading."""
         return PostgresqlStore.open_reader(self.url, runtime=make_runtime())
+
+    def settle(self) -> None:
+        """Wait until the server has noticed that nobody is there any more."""
+        deadline = time.monotonic() + SETTLE_S_MAX
+        while self.run("SELECT 1 FROM pg_locks WHERE locktype = 'advisory'"):
+            if time.monotonic() > deadline:
+                raise RuntimeError("a writer still holds its lock")
+            time.sleep(0.01)
 
     def run(self, statement: str, values: Sequence[object] = ()) -> list[Row]:
         """Run one statement in a session of its own."""

@@ -1,6 +1,6 @@
-"""A process that writes a journal and may be killed while it does: ``journal_driver.py PATH COUNT``.
+"""A process that writes a journal and may be killed while it does: ``journal_driver.py PLACE COUNT``.
 
-It opens the store at PATH, or makes it, submits COUNT payments in groups of four, and prints each answer the moment it
+It opens the store at PLACE, or makes it, submits COUNT payments in groups of four, and prints each answer the moment it
 has it. Run again, it submits all of them again; what was journaled gets its first answer. ``HUGANG_CRASH`` kills it.
 """
 
@@ -9,12 +9,11 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from pathlib import Path
 
 from ledger.machine import Machine
 from ledger.messages import Message
 from ledger.runtime import CrashPlan, SystemRuntime
-from ledger.store import SqliteStore
+from ledger.store import Store, open_store
 from ledger.transfers import Flag
 from ledger.writer import Writer, open_machine
 from tests.ledger_fixture import (
@@ -40,14 +39,7 @@ def message(serial: int) -> Message:
     return statement("alice", "post", command.tobytes(), serial=serial)
 
 
-def open_store(path: Path, runtime: SystemRuntime) -> SqliteStore:
-    """Open the store, or make it."""
-    if path.exists():
-        return SqliteStore.open(path, runtime=runtime)
-    return SqliteStore.create(path, GENESIS_BYTES, runtime=runtime)
-
-
-async def run(store: SqliteStore, runtime: SystemRuntime, count: int) -> None:
+async def run(store: Store, runtime: SystemRuntime, count: int) -> None:
     """Submit everything and print the answers."""
     machine: Machine = open_machine(store, FixtureInterpreter, HASH_KEY, compiled=False)
     writer = Writer(machine, store, private_key("node"), runtime)
@@ -66,7 +58,7 @@ async def run(store: SqliteStore, runtime: SystemRuntime, count: int) -> None:
 def main() -> None:
     """Take the arguments and run."""
     runtime = SystemRuntime(crash_plan=CrashPlan.from_environment(os.environ))
-    store = open_store(Path(sys.argv[1]), runtime)
+    store = open_store(sys.argv[1], runtime=runtime, genesis=GENESIS_BYTES)
     asyncio.run(run(store, runtime, int(sys.argv[2])))
     store.close()
     runtime.close()

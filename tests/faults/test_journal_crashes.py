@@ -12,8 +12,8 @@ import pytest
 
 from ledger.audit import Report, verify
 from ledger.runtime import SystemRuntime
-from ledger.store import SqliteStore
 from tests.ledger_fixture import FixtureInterpreter
+from tests.store_places import Database, SqlitePlace
 
 pytestmark = [pytest.mark.faults, pytest.mark.long]
 
@@ -30,10 +30,10 @@ POINTS = (
 Answers = dict[int, str]
 
 
-def drive(path: Path, **environment: str) -> tuple[int, Answers]:
+def drive(database: Database, **environment: str) -> tuple[int, Answers]:
     """Run the driver; give how it ended and the answers it printed, by serial number."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.faults.journal_driver", str(path), str(COUNT)],
+        [sys.executable, "-m", "tests.faults.journal_driver", database.address, str(COUNT)],
         cwd=ROOT,
         env={**os.environ, **environment},
         capture_output=True,
@@ -42,13 +42,14 @@ def drive(path: Path, **environment: str) -> tuple[int, Answers]:
     )
     if done.returncode not in (0, -signal.SIGKILL):
         pytest.fail(done.stderr)
+    database.settle()
     return done.returncode, {int(line.split()[0]): line for line in done.stdout.splitlines()}
 
 
-def inspect(path: Path) -> Report:
+def inspect(database: Database) -> Report:
     """Verify what is stored."""
     runtime = SystemRuntime()
-    store = SqliteStore.open_reader(path, runtime=runtime)
+    store = database.open_reader()
     report = verify(store, interpreter_factory=FixtureInterpreter, runtime=runtime, compiled=False)
     store.close()
     return report
@@ -62,41 +63,39 @@ def money(report: Report) -> tuple[bytes, int, int, int]:
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Report:
     """Give the end of a run in which nothing dies."""
-    path = tmp_path_factory.mktemp("undisturbed") / "sh.db"
-    code, answers = drive(path)
+    place = SqlitePlace(tmp_path_factory.mktemp("undisturbed") / "sh.db")
+    code, answers = drive(place)
     assert code == 0
     assert sorted(answers) == list(range(1, COUNT + 1))
-    return inspect(path)
+    return inspect(place)
 
 
 @pytest.mark.parametrize("point", POINTS)
 @pytest.mark.parametrize("at", [1, 3])
-def test_dying_at_a_point_loses_nothing(tmp_path: Path, undisturbed: Report, point: str, at: int) -> None:
+def test_dying_at_a_point_loses_nothing(database: Database, undisturbed: Report, point: str, at: int) -> None:
     """After a death at any point the next run ends as if nothing had happened, and gives all answers again."""
-    path = tmp_path / "sh.db"
-    code, before = drive(path, HUGANG_CRASH=str(at), HUGANG_CRASH_POINT=point)
+    code, before = drive(database, HUGANG_CRASH=str(at), HUGANG_CRASH_POINT=point)
     assert code == -signal.SIGKILL
-    durable = inspect(path)
+    durable = inspect(database)
     assert durable.message_count >= len(before)
-    code, after = drive(path)
+    code, after = drive(database)
     assert code == 0
     assert before.items() <= after.items()
     assert sorted(after) == list(range(1, COUNT + 1))
-    assert money(inspect(path)) == money(undisturbed)
+    assert money(inspect(database)) == money(undisturbed)
 
 
-def test_dying_again_and_again_comes_to_the_end(tmp_path: Path, undisturbed: Report) -> None:
+def test_dying_again_and_again_comes_to_the_end(database: Database, undisturbed: Report) -> None:
     """A process that is killed after its second block each time still gets the work done, one life after another."""
-    path = tmp_path / "sh.db"
     known: Answers = {}
     for life in range(COUNT):
-        code, answers = drive(path, HUGANG_CRASH="2", HUGANG_CRASH_POINT="writer.after_commit")
+        code, answers = drive(database, HUGANG_CRASH="2", HUGANG_CRASH_POINT="writer.after_commit")
         assert all(known[serial] == line for serial, line in answers.items() if serial in known)
         known |= answers
         if code == 0:
             assert life >= 2
             break
-        assert inspect(path).message_count >= len(known)
+        assert inspect(database).message_count >= len(known)
     else:
         pytest.fail("the work was never done")
-    assert money(inspect(path)) == money(undisturbed)
+    assert money(inspect(database)) == money(undisturbed)
