@@ -41,7 +41,10 @@ def source_digest() -> str:
 def kernel(function: _Function) -> _Function:
     """Compile a function on its first call, to run without the interpreter lock; the machine code is kept on disk."""
     compiled: Any = njit(nogil=True, cache=True)(function)
-    compiled._cache._cache_file._source_stamp = source_digest()  # noqa: SLF001 - numba has no public way to say this
+    cache: Any = getattr(compiled, "_cache", None)
+    if cache is None:
+        return function  # NUMBA_DISABLE_JIT: everything is plain, so that a coverage run sees the lines of the kernels
+    cache._cache_file._source_stamp = source_digest()  # noqa: SLF001 - numba has no public way to say this
     return cast("_Function", compiled)
 
 
