@@ -172,10 +172,11 @@ class Pair:
     async def catch_up(self) -> None:
         """Journal on the nodes what has been journaled in the world since the last time."""
         for ledger in LEDGERS:
-            messages = self.world.node(ledger).messages
-            for message in messages[self.taken[ledger] :]:
-                await self.nodes[ledger].submit(message)
-            self.taken[ledger] = len(messages)
+            blocks = self.world.node(ledger).blocks
+            for _, block in blocks[self.taken[ledger] :]:
+                for message in block:
+                    await self.nodes[ledger].submit(message)
+            self.taken[ledger] = len(blocks)
 
     async def reopen(self, ledger: str) -> None:
         """Replace a node by what the next process makes of its journal."""
