@@ -102,8 +102,8 @@ class NodeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     peer_url: str
     genesis_file: str = "genesis.json"
     key_file: str = "node.pem"
-    database_file: str = "journal.db"
-    """The file of the journal."""
+    database: str = "journal.db"
+    """The file of the journal, or the URL of a PostgreSQL database; see docs/stores.md."""
     limits: Limits = Limits()
 
 

@@ -22,7 +22,7 @@ from ledger.machine import Machine
 from ledger.messages import public_bytes
 from ledger.reader import Reader
 from ledger.runtime import Runtime
-from ledger.store import SqliteStore, Store
+from ledger.store import Store, open_store
 from ledger.writer import Writer, open_machine
 from settlement.book import Book
 from settlement.conduct import Conduct
@@ -85,7 +85,7 @@ class Node:
             raise MalformedInput("CONFIG_MALFORMED", "The genesis is that of another ledger.", ledger=settings.ledger)
         if public_bytes(private_key).hex() != genesis.node(genesis.ledger).public_key:
             raise MalformedInput("KEY_FILE_WRONG", "The node's key is not the one the genesis names.")
-        store = _open_store(folder / settings.database_file, genesis, runtime)
+        store = open_store(settings.database, runtime=runtime, folder=folder, genesis=genesis_documents.encode(genesis))
         try:
             settlement: list[Settlement] = []
 
@@ -147,15 +147,3 @@ class Node:
             raise Unavailable(
                 "NODE_STOPPED", "The node has stopped writing.", retry_after_s=self.config.limits.retry_after_s
             )
-
-
-def _open_store(path: Path, genesis: Genesis, runtime: Runtime) -> SqliteStore:
-    """Open the journal, or begin it."""
-    document = genesis_documents.encode(genesis)
-    if not path.exists():
-        return SqliteStore.create(path, document, runtime=runtime)
-    store = SqliteStore.open(path, runtime=runtime)
-    if store.genesis() != document:
-        store.close()
-        raise MalformedInput("GENESIS_MISMATCH", "The journal began with another genesis.", file=path.name)
-    return store
