@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -119,10 +120,16 @@ class Network:
 
 
 @contextmanager
-def running_network(folder: Path) -> Iterator[Network]:
-    """Lay a network out, start it, open its accounts; everything ends with the block."""
+def running_network(folder: Path, *, databases: Mapping[str, str] | None = None) -> Iterator[Network]:
+    """Lay a network out, start it, open its accounts; everything ends with the block.
+
+    ``databases`` names, by ledger, where a journal lies instead of in a file.
+    """
     runtime = SystemRuntime()
     layout = init_network(folder, runtime, NETWORK, ports=Ports(free_port(), free_port(), free_port()))
+    for ledger, database in (databases or {}).items():
+        settings = layout.node(ledger) / "node.json"
+        settings.write_text(json.dumps(json.loads(settings.read_text()) | {"database": database}))
     urls = {ledger: f"http://127.0.0.1:{load_node_config(layout.node(ledger)).port}" for ledger in ("SH", "HK")}
     urls["operator"] = f"http://127.0.0.1:{load_operator_config(layout.operator).port}"
     network = Network(layout, runtime, layout.keys(), urls)
