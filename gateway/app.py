@@ -27,27 +27,27 @@ from gateway.wire import Exchange, Handler, Message, Receive, Scope, Send, heade
 from ledger.errors import IntegrityFailure, InvariantViolation, LedgerError
 from ledger.runtime import Runtime
 
-__all__ = ["Application", "Edge", "create_app", "wrap"]
+__all__ = ["Application", "Edge", "Layer", "create_app", "wrap"]
 
 _log = logging.getLogger("hugang.gateway")
 
 
 class Application(FastAPI):
-    """FastAPI behind our own edge, with our own description of what the edge answers by itself.
+    """FastAPI with our own edge, and with our own description of what the edge answers by itself.
 
-    The edge stands before everything of the framework, so that a request of the hot path costs none of it.
+    A request of the hot path meets the edge before everything of the framework, and costs none of it; any other meets
+    it as the first layer inside.
     """
 
     hot_paths: Mapping[str, dict[str, Any]] = {}
     edge: Edge
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let the edge answer, or pass on to ``framework``."""
-        await self.edge(scope, receive, send)
-
-    async def framework(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let the framework answer."""
-        await super().__call__(scope, receive, send)
+        """Serve one request, or the start and the end of the server."""
+        if self.edge.is_hot(scope):
+            await self.edge.serve(scope, receive, send, None)
+        else:
+            await super().__call__(scope, receive, send)
 
     def openapi(self) -> dict[str, Any]:
         """Give the OpenAPI document, made once."""
@@ -56,31 +56,46 @@ class Application(FastAPI):
         return self.openapi_schema
 
 
+class Layer:
+    """The edge as a layer of pure ASGI around ``app``."""
+
+    def __init__(self, app: ASGIApp, *, edge: Edge) -> None:
+        """Wrap ``app``."""
+        self._app = app
+        self._edge = edge
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, or pass on what is none."""
+        if scope["type"] == "http":
+            await self._edge.serve(scope, receive, send, self._app)
+        else:
+            await self._app(scope, receive, send)
+
+
 class Edge:
-    """Pure ASGI middleware around everything else."""
+    """What every request passes."""
 
     def __init__(
         self,
-        app: ASGIApp,
         *,
         runtime: Runtime,
         limits: Limits,
         posts: Mapping[str, Handler],
         halt: Callable[[BaseException], None],
     ) -> None:
-        """Wrap ``app``; a POST to a path of ``posts`` never reaches it. ``halt`` is told of broken invariants."""
-        self._app = app
+        """Answer a POST to a path of ``posts`` without any framework; ``halt`` is told of broken invariants."""
         self._runtime = runtime
         self._limits = limits
         self._posts = posts
         self._halt = halt
         self._count = 0
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request, or pass on what is none."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
+    def is_hot(self, scope: Scope) -> bool:
+        """Whether the edge answers this by itself."""
+        return scope["type"] == "http" and scope["method"] == "POST" and scope["path"] in self._posts
+
+    async def serve(self, scope: Scope, receive: Receive, send: Send, app: ASGIApp | None) -> None:
+        """Serve one HTTP request; ``app`` answers what is not hot."""
         request_id = self._runtime.uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
         if self._count >= self._limits.request_count_max:
@@ -88,26 +103,26 @@ class Edge:
             return
         self._count += 1
         try:
-            await self._serve(scope, receive, send, request_id)
+            if header_size(scope) > self._limits.header_size_max:
+                await send_reply(send, problem_reply(problem("HEADERS_TOO_LARGE", request_id)), request_id)
+            elif app is None:
+                await self._answer(scope, receive, send, request_id)
+            else:
+                await self._pass_on(app, scope, receive, send, request_id)
         finally:
             self._count -= 1
 
-    async def _serve(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
-        handler = self._posts.get(scope["path"]) if scope["method"] == "POST" else None
-        if header_size(scope) > self._limits.header_size_max:
-            await send_reply(send, problem_reply(problem("HEADERS_TOO_LARGE", request_id)), request_id)
-        elif handler is None:
-            await self._pass_on(scope, receive, send, request_id)
-        else:
-            try:
-                reply = await handler(Exchange(scope, receive, request_id))
-            except LedgerError as error:
-                reply = problem_reply(problem_of(error, request_id))
-            except Exception as error:
-                reply = problem_reply(self._unforeseen(error, request_id))
-            await send_reply(send, reply, request_id)
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
+        """Answer on the hot path."""
+        try:
+            reply = await self._posts[scope["path"]](Exchange(scope, receive, request_id))
+        except LedgerError as error:
+            reply = problem_reply(problem_of(error, request_id))
+        except Exception as error:
+            reply = problem_reply(self._unforeseen(error, request_id))
+        await send_reply(send, reply, request_id)
 
-    async def _pass_on(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
+    async def _pass_on(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
         """Let the framework answer; a failure after its answer has begun ends the connection."""
         has_begun = False
 
@@ -120,7 +135,7 @@ class Edge:
             await send(message)
 
         try:
-            await self._app(scope, receive, named)
+            await app(scope, receive, named)
         except LedgerError as error:
             if has_begun:
                 raise
@@ -194,7 +209,8 @@ def wrap(
     app.hot_paths = described
     app.add_exception_handler(HTTPException, _of_framework)
     app.add_exception_handler(RequestValidationError, _of_validation)
-    app.edge = Edge(app.framework, runtime=runtime, limits=limits, posts=posts, halt=halt)
+    app.edge = Edge(runtime=runtime, limits=limits, posts=posts, halt=halt)
+    app.add_middleware(Layer, edge=app.edge)
     return app
 
 

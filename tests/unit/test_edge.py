@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gateway.app import Edge
+from gateway.app import Application, Edge, Layer
 from gateway.config import Limits
 from gateway.wire import Exchange, Handler, Reply, read_body
 from ledger.errors import IntegrityFailure, InvariantViolation, LedgerError, MalformedInput, NotFound
@@ -38,24 +38,32 @@ def pieces(*parts: bytes, end: str = "http.request") -> Callable[[], Awaitable[d
     return receive
 
 
-async def ask(edge: Edge, scope: dict[str, Any]) -> tuple[int, dict[str, str], Any]:
-    """Send one request through the edge; gives status, headers and the body read as JSON."""
+async def ask(app: Any, scope: dict[str, Any]) -> tuple[int, dict[str, str], Any]:
+    """Send one request to an application; gives status, headers and the body read as JSON."""
     sent: Sent = []
 
     async def send(message: Any) -> None:
         sent.append(dict(message))
 
-    await edge(scope, pieces(), send)
+    await app(scope, pieces(), send)
     headers = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
     return sent[0]["status"], headers, json.loads(b"".join(part.get("body", b"") for part in sent[1:]) or b"null")
 
 
-def make_edge(
+def make_app(
     handler: Handler, *, app: Any = None, limits: Limits | None = None, halted: list[BaseException] | None = None
-) -> Edge:
-    """Make an edge with one hot path."""
+) -> Any:
+    """Make an application with one hot path, and ``app`` behind the edge for everything else."""
     halt = (halted if halted is not None else []).append
-    return Edge(app, runtime=ManualRuntime(), limits=limits or Limits(), posts={"/hot": handler}, halt=halt)
+    edge = Edge(runtime=ManualRuntime(), limits=limits or Limits(), posts={"/hot": handler}, halt=halt)
+
+    async def serve(scope: Any, receive: Any, send: Any) -> None:
+        if edge.is_hot(scope):
+            await edge.serve(scope, receive, send, None)
+        else:
+            await Layer(app, edge=edge)(scope, receive, send)
+
+    return serve
 
 
 def failing(error: Exception) -> Handler:
@@ -77,8 +85,8 @@ async def fine(exchange: Exchange) -> Reply:
 
 async def test_every_answer_names_its_request() -> None:
     """Each answer carries a request id, and two never share one."""
-    edge = make_edge(fine)
-    first, second = [await ask(edge, scope_of()) for _ in range(2)]
+    app = make_app(fine)
+    first, second = [await ask(app, scope_of()) for _ in range(2)]
     assert (first[0], first[2]) == (201, {"data": {}})
     assert len({first[1]["x-request-id"], second[1]["x-request-id"]}) == 2
 
@@ -86,8 +94,8 @@ async def test_every_answer_names_its_request() -> None:
 async def test_an_expected_failure_is_its_problem() -> None:
     """A LedgerError from the hot path is answered by the table, and nothing stops."""
     halted: list[BaseException] = []
-    edge = make_edge(failing(NotFound("KEY_NOT_FOUND", "x")), halted=halted)
-    status, headers, body = await ask(edge, scope_of())
+    app = make_app(failing(NotFound("KEY_NOT_FOUND", "x")), halted=halted)
+    status, headers, body = await ask(app, scope_of())
     assert (status, body["code"], body["request_id"]) == (404, "KEY_NOT_FOUND", headers["x-request-id"])
     assert halted == []
 
@@ -108,8 +116,8 @@ async def test_what_nobody_expects_is_a_500(error: Exception, code: str, stops: 
     async def app(*_: Any) -> None:
         raise error
 
-    edge = make_edge(failing(error), app=app, halted=halted)
-    status, _, body = await ask(edge, scope_of(path="/hot" if is_hot else "/slow"))
+    app = make_app(failing(error), app=app, halted=halted)
+    status, _, body = await ask(app, scope_of(path="/hot" if is_hot else "/slow"))
     assert (status, body["code"]) == (500, code)
     assert "secret" not in json.dumps(body)
     assert halted == ([error] if stops else [])
@@ -123,7 +131,26 @@ async def test_a_failure_after_the_answer_began_ends_the_connection() -> None:
         raise IntegrityFailure("STORE_CORRUPT", "x")
 
     with pytest.raises(IntegrityFailure):
-        await ask(make_edge(fine, app=app), scope_of(path="/slow"))
+        await ask(make_app(fine, app=app), scope_of(path="/slow"))
+
+
+@pytest.mark.parametrize("error", [NotFound("KEY_NOT_FOUND", "x"), ValueError("secret")])
+async def test_the_framework_never_answers_for_us(error: Exception) -> None:
+    """A failure inside a route of the framework has the form of a problem too."""
+    app = Application()
+    app.edge = Edge(runtime=ManualRuntime(), limits=Limits(), posts={}, halt=[].append)
+    app.add_middleware(Layer, edge=app.edge)
+
+    @app.get("/slow")
+    async def slow() -> None:
+        raise error
+
+    status, headers, body = await ask(app, scope_of("GET", "/slow"))
+    assert (status, headers["content-type"]) == (
+        404 if isinstance(error, NotFound) else 500,
+        "application/problem+json",
+    )
+    assert body["request_id"] == headers["x-request-id"]
 
 
 async def test_other_protocols_pass() -> None:
@@ -133,7 +160,7 @@ async def test_other_protocols_pass() -> None:
     async def app(scope: Any, *_: Any) -> None:
         seen.append(scope["type"])
 
-    await make_edge(fine, app=app)({"type": "lifespan"}, pieces(), pieces())  # type: ignore[arg-type] # never called
+    await make_app(fine, app=app)({"type": "lifespan"}, pieces(), pieces())  # type: ignore[arg-type] # never called
     assert seen == ["lifespan"]
 
 
@@ -148,20 +175,20 @@ async def test_more_requests_than_permitted_are_sent_away() -> None:
         await gate.wait()
         return Reply(201, b"{}")
 
-    edge = make_edge(slow, limits=Limits(request_count_max=2))
-    waiting = [asyncio.ensure_future(ask(edge, scope_of())) for _ in range(2)]
+    app = make_app(slow, limits=Limits(request_count_max=2))
+    waiting = [asyncio.ensure_future(ask(app, scope_of())) for _ in range(2)]
     await asyncio.sleep(0)
-    status, headers, body = await ask(edge, scope_of())
+    status, headers, body = await ask(app, scope_of())
     assert (status, body["code"], headers["retry-after"]) == (503, "OVERLOADED", "1")
     gate.set()
     assert [answer[0] for answer in await asyncio.gather(*waiting)] == [201, 201]
-    assert (await ask(edge, scope_of()))[0] == 201
+    assert (await ask(app, scope_of()))[0] == 201
 
 
 async def test_headers_have_a_bound() -> None:
     """Headers beyond the bound are refused before the handler sees them."""
-    edge = make_edge(failing(AssertionError()), limits=Limits(header_size_max=1024))
-    status, _, body = await ask(edge, scope_of(headers=[(b"x", b"y" * 1024)]))
+    app = make_app(failing(AssertionError()), limits=Limits(header_size_max=1024))
+    status, _, body = await ask(app, scope_of(headers=[(b"x", b"y" * 1024)]))
     assert (status, body["code"]) == (431, "HEADERS_TOO_LARGE")
 
 
