@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -75,6 +76,15 @@ def in_session(store: PostgresqlStore, statement: str) -> None:
     assert writer is not None
     with writer.begin():
         writer.exec_driver_sql(statement)
+
+
+def documented(beginning: str, **names: str) -> str:
+    """Give the SQL of the page on stores that begins like this, with some of its names replaced."""
+    page = (Path(__file__).parents[2] / "docs" / "stores.md").read_text()
+    (statements,) = (block for block in re.findall(r"```sql\n(.+?)```", page, re.DOTALL) if block.startswith(beginning))
+    for name, replacement in names.items():
+        statements = re.sub(rf"\b{name}\b", replacement, statements)
+    return statements
 
 
 @contextmanager
@@ -378,14 +388,8 @@ def test_a_role_needs_few_rights(place: PostgresqlPlace) -> None:
     """A role that may read everything, insert blocks and raise the epoch can run a node, and can rewrite nothing."""
     place.create().close()
     role = f"node_of_{place.schema}"
-    for statement in (
-        f"CREATE ROLE {role} LOGIN",
-        f"GRANT USAGE ON SCHEMA {place.schema} TO {role}",
-        f"GRANT SELECT ON meta, blocks, bodies TO {role}",
-        f"GRANT UPDATE (epoch) ON meta TO {role}",
-        f"GRANT INSERT ON blocks, bodies TO {role}",
-    ):
-        place.run(statement)
+    place.run(f"CREATE ROLE {role} LOGIN")
+    place.run(documented("GRANT USAGE", sh=place.schema, node=role))
     url = re.sub(r"//[^@]*@", f"//{role}@", place.url)
     blocks = Blocks(SEED)
     store = PostgresqlStore.open(url, runtime=make_runtime())
@@ -394,6 +398,34 @@ def test_a_role_needs_few_rights(place: PostgresqlPlace) -> None:
     for statement in ("UPDATE blocks SET height = 2", "DELETE FROM bodies", "UPDATE meta SET genesis = ''"):
         with pytest.raises(Exception, match="permission denied"):
             in_session(store, statement)
+    store.close()
+
+
+def test_the_documented_place_is_one(postgresql_server: PostgresqlServer) -> None:
+    """The role and the schema that the page tells to make are all that a first start needs."""
+    postgresql_server.run(documented("CREATE ROLE", sh="first", hugang="first_owner"))
+    url = re.sub(r"//[^@]*@", "//first_owner@", postgresql_server.url(options="-csearch_path=first"))
+    store = PostgresqlStore.create(url, GENESIS_BYTES, runtime=make_runtime())
+    store.append(Blocks(SEED).make())
+    assert store.last_height() == 1
+    store.close()
+
+
+def test_the_documented_report_follows_its_watermark(place: PostgresqlPlace) -> None:
+    """The report on the page counts every block once, however often and whenever it is brought up to date."""
+    blocks = Blocks(SEED)
+    store = place.create()
+    report = f"report_of_{place.schema}"
+    place.run(documented("CREATE SCHEMA report", report=report))
+    for count in (0, 3, 2):
+        for _ in range(count):
+            store.append(blocks.make())
+        for _ in range(2):
+            place.run(documented("BEGIN ISOLATION", report=report))
+            positions = sum(block.header.position_count for block in blocks.made)
+            query = f"SELECT coalesce(sum(block_count), 0), coalesce(sum(position_count), 0) FROM {report}.minutes"
+            assert place.run(query) == [(len(blocks.made), positions)]
+    assert place.run(f"SELECT height FROM {report}.watermark") == [(len(blocks.made),)]
     store.close()
 
 
