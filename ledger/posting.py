@@ -120,7 +120,8 @@ _ID_HOLD_EXPIRED, _ID_OTHER = int(IdStatus.HOLD_EXPIRED), int(IdStatus.OTHER)
 _ONE, _S32, _WORD = np.uint64(1), np.uint64(32), np.uint64(0xFFFFFFFF)
 
 # How many commands ahead the kernel reaches for the memory it will need.
-_REACH = 64
+_REACH = 32
+_NEXT_LINE = np.uint64(7)  # slots: a search often runs on into the next line of the cache
 
 
 # --- checks: pure, in the order of PRECEDENCE
@@ -257,9 +258,7 @@ def _undo(
     commands: Array,
     first: Number,
     applied: Number,
-    saved: Array,
-    ended: Array,
-    ended_count: Number,
+    ending: Any,
     accounts: Array,
     holds: Array,
     hold_entries: Array,
@@ -270,9 +269,10 @@ def _undo(
 ) -> None:
     """Take back the members ``first`` ... ``applied`` - 1 of a chain, the last one first; their ids stay, as refused.
 
-    ``number`` is the registry entry of the last of them; ``saved`` and ``ended`` have the commands that ended a hold,
-    as they came, and the slots of these holds.
+    ``number`` is the registry entry of the last of them; ``ending`` has the commands that ended a hold, as they came,
+    the slots of these holds, and their count.
     """
+    saved, ended, ended_count = ending
     for i in range(applied - 1, first - 1, -1):
         command = commands[i]
         flags = np.int64(command["flags"])
@@ -341,15 +341,33 @@ def _reach(
     touched: Number = np.uint64(0)
     for i in range(start, min(start + _REACH, commands.size)):
         command = commands[i]
-        touched ^= index[home_slot(id_control, np.uint64(fingerprints[i, 0]))]
+        slot = home_slot(id_control, np.uint64(fingerprints[i, 0]))
+        touched ^= index[slot] ^ index[slot + _NEXT_LINE]
         if np.int64(command["flags"]) & _ENDS:
-            touched ^= index[home_slot(id_control, np.uint64(fingerprints[i, 1]))]
+            slot = home_slot(id_control, np.uint64(fingerprints[i, 1]))
+            touched ^= index[slot] ^ index[slot + _NEXT_LINE]
         else:
             if command["debit"] < accounts.size:
                 touched ^= accounts[command["debit"]]["last"]
             if command["credit"] < accounts.size:
                 touched ^= accounts[command["credit"]]["last"]
     return touched
+
+
+@kernel
+def _register(
+    command: Row,
+    fingerprint: Number,
+    position: Number,
+    status: Number,
+    slot: Number,
+    entries: Array,
+    index: Array,
+    id_control: Array,
+) -> Number:
+    """Use a command's id up; ``slot`` is the place in the index that ``find`` gave. Gives the entry number."""
+    high, low, party = command["id_hi"], command["id_lo"], np.uint64(command["party"])
+    return append(entries, index, id_control, slot, fingerprint, high, low, party, position, status)
 
 
 @kernel
@@ -408,15 +426,9 @@ def _post(
             result = _ID_EXISTS
         if result == _OK:
             if kind & _ENDS:
-                related = find(
-                    entries,
-                    index,
-                    id_control,
-                    np.uint64(fingerprints[i, 1]),
-                    command["related_hi"],
-                    command["related_lo"],
-                    party,
-                )
+                related_high, related_low = command["related_hi"], command["related_lo"]
+                fingerprint_2 = np.uint64(fingerprints[i, 1])
+                related = find(entries, index, id_control, fingerprint_2, related_high, related_low, party)
                 if related < 0:
                     result = _HOLD_NOT_FOUND
                 else:
@@ -431,34 +443,11 @@ def _post(
             _refuse(command, result)
             if chain_start >= 0 and not is_broken:
                 is_broken = True
-                _undo(
-                    commands,
-                    chain_start,
-                    i,
-                    saved,
-                    ended,
-                    ended_count,
-                    accounts,
-                    holds,
-                    hold_entries,
-                    free,
-                    control,
-                    entries,
-                    np.int64(id_control[COUNT]) - 1,
-                )
+                latest = np.int64(id_control[COUNT]) - 1
+                ending = (saved, ended, ended_count)
+                _undo(commands, chain_start, i, ending, accounts, holds, hold_entries, free, control, entries, latest)
             if has_id and number < 0:
-                append(
-                    entries,
-                    index,
-                    id_control,
-                    -1 - number,
-                    fingerprint,
-                    command["id_hi"],
-                    command["id_lo"],
-                    party,
-                    position,
-                    _ID_REFUSED,
-                )
+                _register(command, fingerprint, position, _ID_REFUSED, -1 - number, entries, index, id_control)
         else:
             if kind & _ENDS:
                 if chain_start >= 0:
@@ -473,18 +462,7 @@ def _post(
                 _apply_transfer(command, accounts, position)
                 status = _ID_HOLD if kind == _PENDING else _ID_POSTED
             if has_id:
-                number = append(
-                    entries,
-                    index,
-                    id_control,
-                    -1 - number,
-                    fingerprint,
-                    command["id_hi"],
-                    command["id_lo"],
-                    party,
-                    position,
-                    status,
-                )
+                number = _register(command, fingerprint, position, status, -1 - number, entries, index, id_control)
             if kind == _PENDING:
                 slot = make_hold(command, position, timestamp_ns, number, holds, hold_entries, free, control)
                 entries[number]["low"] = slot
