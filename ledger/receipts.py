@@ -1,0 +1,448 @@
+"""Receipts: what one payment left in the journals, with proofs that need nothing but a genesis.
+
+A receipt has a *part* for one ledger or for each of the two. A part shows, all from one journal:
+
+* the message that somebody signed, with its position: base and signature, and the body where it concerns this payment
+  alone; otherwise, as for one payment of many under a signature, only the digest of the message's stored form;
+* the records that the message derived for this payment, and no other's;
+* *evidence*: statements of the settlement cycle that decided it;
+* for each of these the inclusion proof of its leaf in one checkpoint, which the node has signed and, where there was
+  one, the other node has cosigned;
+* the header of the block that holds message and records, with the proof that the checkpoint's tree extends its tree;
+* a *claim*: what the layer above says of the payment, in its own bytes.
+
+The node signs the part. What follows from tree and signatures needs no trust in that; the rest (the block's time, the
+claim, and that a message shown by its digest has the base beside it) the node answers for.
+
+**Encoding, version 0.** MessagePack, arrays only, every number, text and byte string in its shortest form::
+
+    receipt   ["hugang-receipt/0", [part, …]]             one or two parts, ascending by ledger
+    part      [content: bin, signature: bin 64]            over "hugang-receipt/0", LF, SHA-256 of content
+    content   [ledger, checkpoint: bin, header: bin 168, message, [record, …], [evidence, …], claim: bin,
+               hashes: bin, [proof: bin, …]]
+    message   [position, key: bin 32, kind, base: bin, signature: bin 64, body: bin or nil, digest: bin 32 or nil]
+    record    [position, leaf: bin 104]
+    evidence  [position, message in its stored form: bin]
+
+A proof is a row of indices, one byte each, into ``hashes``, which holds each hash once, in the order of first use. The
+proofs stand in this order: consistency of header and checkpoint; message; records; evidence. There is one encoding of a
+receipt; anything else is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, NoReturn
+
+import msgspec
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from ledger import checkpoint, journal, logs, merkle, messages, signatures
+from ledger.errors import IntegrityFailure, InvariantViolation, LedgerError
+from ledger.genesis import Genesis
+from ledger.journal import Header
+from ledger.machine import MESSAGE_LEAF, leaf_rows
+from ledger.messages import Envelope, Kind, Message
+from ledger.reader import Reader
+from ledger.store import Store
+from ledger.tiles import Tiles
+from ledger.transfers import TRANSFER, Transfers
+
+__all__ = [
+    "BODY_SIZE_MAX",
+    "FORMAT",
+    "SIZE_MAX",
+    "Evidence",
+    "PartView",
+    "ReceiptView",
+    "Source",
+    "Wanted",
+    "join",
+    "make_receipt",
+    "verify_receipt",
+]
+
+FORMAT = "hugang-receipt/0"
+SIZE_MAX = 2**16
+"""Bytes of a receipt."""
+BODY_SIZE_MAX = 4096
+"""Bytes of a body that is shown; a longer one is shown by its digest."""
+RECORD_COUNT_MAX = 16
+EVIDENCE_COUNT_MAX = 4
+EVIDENCE_SIZE_MAX = 8192
+CLAIM_SIZE_MAX = 1024
+HASH_COUNT_MAX = 255
+_PROOF_SIZE_MAX = 64
+_CONTEXT = f"{FORMAT}\n".encode("ascii")
+
+Position = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+Bytes32 = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
+Bytes64 = Annotated[bytes, msgspec.Meta(min_length=64, max_length=64)]
+
+
+class _Message(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    position: Position
+    key: Bytes32
+    kind: Annotated[int, msgspec.Meta(ge=1, le=2)]
+    base: Annotated[bytes, msgspec.Meta(max_length=messages.BASE_SIZE_MAX)]
+    signature: Bytes64
+    body: Annotated[bytes, msgspec.Meta(max_length=BODY_SIZE_MAX)] | None
+    digest: Bytes32 | None
+
+
+class _Record(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    position: Position
+    leaf: Annotated[bytes, msgspec.Meta(min_length=TRANSFER.itemsize, max_length=TRANSFER.itemsize)]
+
+
+class _Evidence(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    position: Position
+    message: Annotated[bytes, msgspec.Meta(max_length=EVIDENCE_SIZE_MAX)]
+
+
+class _Content(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    ledger: Annotated[str, msgspec.Meta(pattern=r"\A[A-Z]{2}\Z")]
+    checkpoint: Annotated[bytes, msgspec.Meta(max_length=checkpoint.TEXT_SIZE_MAX)]
+    header: Annotated[bytes, msgspec.Meta(min_length=journal.HEADER_SIZE, max_length=journal.HEADER_SIZE)]
+    message: _Message
+    records: Annotated[tuple[_Record, ...], msgspec.Meta(min_length=1, max_length=RECORD_COUNT_MAX)]
+    evidence: Annotated[tuple[_Evidence, ...], msgspec.Meta(max_length=EVIDENCE_COUNT_MAX)]
+    claim: Annotated[bytes, msgspec.Meta(max_length=CLAIM_SIZE_MAX)]
+    hashes: Annotated[bytes, msgspec.Meta(max_length=HASH_COUNT_MAX * merkle.HASH_SIZE)]
+    proofs: tuple[Annotated[bytes, msgspec.Meta(max_length=_PROOF_SIZE_MAX)], ...]
+
+
+class _Part(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    content: Annotated[bytes, msgspec.Meta(max_length=SIZE_MAX)]
+    signature: Bytes64
+
+
+class _Document(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    format: Annotated[str, msgspec.Meta(max_length=32)]
+    parts: Annotated[tuple[_Part, ...], msgspec.Meta(min_length=1, max_length=2)]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One node's journal, as far as a receipt needs it."""
+
+    genesis: Genesis
+    store: Store
+    reader: Reader
+    tiles: Tiles
+    private_key: Ed25519PrivateKey
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a receipt is to show.
+
+    Attributes:
+        note: the checkpoint to prove against; its tree holds everything below.
+        message: position of the message.
+        key: raw public key that signed it.
+        is_whole: whether its body may be shown.
+        records: positions of records that it derived, ascending.
+        evidence: positions of statements.
+        claim: what the layer above says.
+    """
+
+    note: bytes
+    message: int
+    key: bytes
+    is_whole: bool
+    records: tuple[int, ...]
+    evidence: tuple[int, ...]
+    claim: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """A statement that is in the journal, by a party of the genesis."""
+
+    position: int
+    message: Message
+    envelope: Envelope
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PartView:
+    """A part that was verified.
+
+    Attributes:
+        ledger: the ledger's code.
+        position: where the message stands.
+        envelope: what its base says.
+        key: raw public key that signed it.
+        body: the message's body, ``None`` if it is shown by its digest.
+        digest: SHA-256 of the message's stored form.
+        record_positions: where its records stand.
+        records: the records, dtype ``TRANSFER``.
+        evidence: the statements beside it.
+        claim: what the node says of the payment, to be read by the layer above.
+        header: the block's header. Its tree is the checkpoint's, earlier; its time is what the node says.
+        block_hash: SHA-256 of the header.
+        tree_size: leaves of the checkpoint's tree.
+        tree_root: its root.
+        cosigned_at_s: the Unix times at which other nodes cosigned the checkpoint, by their logs' names.
+    """
+
+    ledger: str
+    position: int
+    envelope: Envelope
+    key: bytes
+    body: bytes | None
+    digest: bytes
+    record_positions: tuple[int, ...]
+    records: Transfers
+    evidence: tuple[Evidence, ...]
+    claim: bytes
+    header: Header
+    block_hash: bytes
+    tree_size: int
+    tree_root: bytes
+    cosigned_at_s: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiptView:
+    """A receipt that was verified: its parts, ascending by ledger."""
+
+    network: str
+    parts: tuple[PartView, ...]
+
+
+# --- making -----------------------------------------------------------------------------------------------------------
+
+
+def make_receipt(source: Source, wanted: Wanted) -> bytes:
+    """Make a receipt of one part and check it.
+
+    Blocks for a few reads of the store.
+
+    Raises:
+        NotFound: something does not stand where it was wanted.
+        IntegrityFailure: the journal contradicts the checkpoint.
+        InvariantViolation: more was wanted than a receipt can show.
+    """
+    point = checkpoint.decode_checkpoint(checkpoint.decode_note(wanted.note).text)
+    entry = source.reader.entry(wanted.message)
+    header = source.store.header(source.store.height_of(wanted.message))
+    stored = [source.reader.entry(position).message for position in wanted.evidence]
+    positions = (wanted.message, *wanted.records, *wanted.evidence)
+    proofs = [source.tiles.consistency(journal.decode_header(header).tree_size, point.size)]
+    proofs += [source.tiles.inclusion(position, point.size) for position in positions]
+    hashes, indices = _shared(proofs)
+    if len(hashes) > HASH_COUNT_MAX * merkle.HASH_SIZE:
+        raise InvariantViolation("a receipt with more hashes than it can name")
+    content = _Content(
+        ledger=source.genesis.ledger,
+        checkpoint=wanted.note,
+        header=header,
+        message=_message_of(entry.message, wanted),
+        records=tuple(_Record(position, source.reader.record(position).tobytes()) for position in wanted.records),
+        evidence=tuple(
+            _Evidence(position, messages.encode(message))
+            for position, message in zip(wanted.evidence, stored, strict=True)
+        ),
+        claim=wanted.claim,
+        hashes=hashes,
+        proofs=indices,
+    )
+    data = msgspec.msgpack.encode(content)
+    signature = source.private_key.sign(_CONTEXT + hashlib.sha256(data).digest())
+    receipt = msgspec.msgpack.encode(_Document(FORMAT, (_Part(data, signature),)))
+    verify_receipt(receipt, source.genesis)
+    return receipt
+
+
+def join(first: bytes, second: bytes) -> bytes:
+    """Make one receipt of the two ledgers' parts; nothing is verified but the form.
+
+    Raises:
+        IntegrityFailure: ``RECEIPT_MALFORMED``, one of them is no receipt, or both have a part of one ledger.
+    """
+    parts = [*_read(first), *_read(second)]
+    parts.sort(key=lambda part: part[0].ledger)
+    if len(parts) != 2 or parts[0][0].ledger == parts[1][0].ledger:
+        raise _malformed("two receipts of different ledgers make one")
+    return msgspec.msgpack.encode(_Document(FORMAT, tuple(part for _, part in parts)))
+
+
+def _message_of(message: Message, wanted: Wanted) -> _Message:
+    shown = wanted.is_whole and len(message.body) <= BODY_SIZE_MAX
+    return _Message(
+        position=wanted.message,
+        key=wanted.key,
+        kind=int(message.kind),
+        base=message.base,
+        signature=message.signature,
+        body=message.body if shown else None,
+        digest=None if shown else _digest(message),
+    )
+
+
+def _shared(proofs: Sequence[Sequence[bytes]]) -> tuple[bytes, tuple[bytes, ...]]:
+    """Give each hash once, in order of first use, and the proofs as rows of indices."""
+    places: dict[bytes, int] = {}
+    rows = [[places.setdefault(item, len(places)) for item in proof] for proof in proofs]
+    if len(places) > HASH_COUNT_MAX:
+        return b"".join(places), ()
+    return b"".join(places), tuple(bytes(row) for row in rows)
+
+
+# --- verifying --------------------------------------------------------------------------------------------------------
+
+
+def verify_receipt(receipt: bytes, genesis: Genesis) -> ReceiptView:
+    """Check a receipt from the keys of a genesis alone.
+
+    Args:
+        receipt: its bytes.
+        genesis: that of either ledger; it names the nodes of both.
+
+    Raises:
+        IntegrityFailure: ``RECEIPT_MALFORMED``, not of the form; ``RECEIPT_INVALID``, a signature, a digest or a proof
+            does not hold.
+    """
+    return ReceiptView(genesis.network, tuple(_verify_part(*part, genesis) for part in _read(receipt)))
+
+
+def _read(receipt: bytes) -> list[tuple[_Content, _Part]]:
+    """Read a receipt strictly."""
+    if len(receipt) > SIZE_MAX:
+        raise _malformed("it is too large")
+    try:
+        document = msgspec.msgpack.decode(receipt, type=_Document)
+        contents = [msgspec.msgpack.decode(part.content, type=_Content) for part in document.parts]
+    except (msgspec.DecodeError, ValueError) as error:
+        raise _malformed(str(error)) from error
+    if document.format != FORMAT:
+        raise _malformed("it has a format that is not known here")
+    parts = tuple(
+        _Part(msgspec.msgpack.encode(content), part.signature)
+        for content, part in zip(contents, document.parts, strict=True)
+    )
+    if msgspec.msgpack.encode(_Document(FORMAT, parts)) != receipt:
+        raise _malformed("it is not in its canonical form")
+    ledgers = [content.ledger for content in contents]
+    if ledgers != sorted(set(ledgers)):
+        raise _malformed("its parts are not in ascending order of their ledgers")
+    return list(zip(contents, document.parts, strict=True))
+
+
+def _verify_part(content: _Content, part: _Part, genesis: Genesis) -> PartView:
+    """Check one part."""
+    try:
+        return _checked(content, part, genesis)
+    except IntegrityFailure as error:
+        if error.code.startswith("RECEIPT_"):
+            raise
+        raise IntegrityFailure("RECEIPT_INVALID", error.sentence, ledger=content.ledger) from error
+    except LedgerError as error:
+        raise IntegrityFailure("RECEIPT_INVALID", error.sentence, ledger=content.ledger) from error
+
+
+def _checked(content: _Content, part: _Part, genesis: Genesis) -> PartView:
+    node_key = bytes.fromhex(genesis.node(content.ledger).public_key)
+    signatures.verify(node_key, part.signature, _CONTEXT + hashlib.sha256(part.content).digest())
+    opened = logs.open_own(content.checkpoint, genesis, content.ledger)
+    point, header = opened.checkpoint, journal.decode_header(content.header)
+    envelope, digest = _check_message(content.message, genesis)
+    records = np.frombuffer(b"".join(record.leaf for record in content.records), TRANSFER)
+    _check_places(content, header, records)
+    evidence = tuple(_check_evidence(item, genesis) for item in content.evidence)
+    leaves = [MESSAGE_LEAF + digest, *(row.tobytes() for row in leaf_rows(records))]
+    leaves += [MESSAGE_LEAF + _digest(item.message) for item in evidence]
+    positions = [content.message.position, *(record.position for record in content.records)]
+    positions += [item.position for item in content.evidence]
+    consistency, *proofs = _expanded(content, len(leaves))
+    merkle.verify_consistency(header.tree_size, header.tree_root, point.size, point.root, consistency)
+    for leaf, position, proof in zip(leaves, positions, proofs, strict=True):
+        merkle.verify_inclusion(merkle.leaf_hash(leaf), position, point.size, proof, point.root)
+    return PartView(
+        ledger=content.ledger,
+        position=content.message.position,
+        envelope=envelope,
+        key=content.message.key,
+        body=content.message.body,
+        digest=digest,
+        record_positions=tuple(record.position for record in content.records),
+        records=records,
+        evidence=evidence,
+        claim=content.claim,
+        header=header,
+        block_hash=journal.block_hash(content.header),
+        tree_size=point.size,
+        tree_root=point.root,
+        cosigned_at_s=opened.cosigned_at_s,
+    )
+
+
+def _check_message(shown: _Message, genesis: Genesis) -> tuple[Envelope, bytes]:
+    """Check who signed the message; gives what its base says and the digest of its stored form."""
+    if (shown.body is None) is (shown.digest is None):
+        raise _malformed("a message is shown by its body or by its digest")
+    message = Message(Kind(shown.kind), shown.base, shown.signature, shown.body or b"")
+    envelope = messages.parse(message)
+    if envelope.network != genesis.network:
+        _invalid("The message was signed for another network.")
+    if envelope.key_id != messages.key_id_of(shown.key):
+        _invalid("The key beside the message is not the one that its base names.")
+    if shown.digest is None:
+        messages.verify(message, envelope, shown.key)
+        return envelope, _digest(message)
+    signatures.verify(shown.key, message.signature, message.base)
+    return envelope, shown.digest
+
+
+def _check_places(content: _Content, header: Header, records: Transfers) -> None:
+    """Check that message and records stand in the block, and that the records are the message's."""
+    first, end = header.first_position, header.first_position + header.position_count
+    position = content.message.position
+    places = [record.position for record in content.records]
+    if header.ledger != content.ledger or header.tree_size != end:
+        _invalid("The header is not of a block of this ledger.")
+    if not first <= position < places[0] or places[-1] >= end or places != sorted(set(places)):
+        _invalid("Message and records do not stand in their block in ascending order.")
+    if np.any(records["message"] != position):
+        _invalid("A record is not of the message.")
+
+
+def _check_evidence(item: _Evidence, genesis: Genesis) -> Evidence:
+    """Check that a statement is by a party of the genesis."""
+    message = messages.decode(item.message)
+    envelope = messages.parse(message)
+    keys = {messages.key_id_of(bytes.fromhex(party.public_key)): party.public_key for party in genesis.parties}
+    if message.kind is not Kind.STATEMENT or envelope.network != genesis.network or envelope.key_id not in keys:
+        _invalid("The evidence is no statement by a party of the genesis.")
+    messages.verify(message, envelope, bytes.fromhex(keys[envelope.key_id]))
+    return Evidence(item.position, message, envelope)
+
+
+def _expanded(content: _Content, leaf_count: int) -> Iterator[list[bytes]]:
+    """Give the proofs as hashes; there is one way to share them."""
+    size = merkle.HASH_SIZE
+    hashes = [content.hashes[at : at + size] for at in range(0, len(content.hashes), size)]
+    fits = len(content.hashes) == size * len(hashes) and len(content.proofs) == 1 + leaf_count
+    if not fits or any(index >= len(hashes) for proof in content.proofs for index in proof):
+        raise _malformed("its proofs do not fit what it shows")
+    proofs = [[hashes[index] for index in proof] for proof in content.proofs]
+    if _shared(proofs) != (content.hashes, content.proofs):
+        raise _malformed("its hashes are not shared in the one way there is")
+    return iter(proofs)
+
+
+def _digest(message: Message) -> bytes:
+    return hashlib.sha256(messages.encode(message)).digest()
+
+
+def _malformed(sentence: str) -> IntegrityFailure:
+    return IntegrityFailure("RECEIPT_MALFORMED", f"The receipt cannot be read: {sentence}.")
+
+
+def _invalid(sentence: str) -> NoReturn:
+    raise IntegrityFailure("RECEIPT_INVALID", sentence)
