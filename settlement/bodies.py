@@ -485,11 +485,11 @@ def _fee(payment: PaymentBody, fee: MoneyBody, path: str) -> int:
 def _put_conversion(rows: Payments, payment: PaymentBody, genesis: Genesis, path: Callable[[str], str]) -> None:
     """Note what the payee receives; a quote stands exactly where that is another asset."""
     asset = payment.creditor_asset
-    converts = asset is not UNSET and asset != payment.money.asset
-    if converts and payment.quote is UNSET:
+    if asset is UNSET or asset == payment.money.asset:
+        if payment.quote is not UNSET:
+            raise MalformedInput("QUOTE_IDLE", "A payment in one asset names no quote.", path=path("quote"))
+        return
+    if payment.quote is UNSET:
         raise MalformedInput("QUOTE_MISSING", "A payment in two assets names a quote.", path=path("quote"))
-    if not converts and payment.quote is not UNSET:
-        raise MalformedInput("QUOTE_IDLE", "A payment in one asset names no quote.", path=path("quote"))
-    if converts and asset is not UNSET and payment.quote is not UNSET:
-        rows["creditor_asset"] = _money_asset(asset, genesis, path("creditor_asset"))
-        _put_ids(rows, "quote", [payment.quote])
+    rows["creditor_asset"] = _money_asset(asset, genesis, path("creditor_asset"))
+    _put_ids(rows, "quote", [payment.quote])

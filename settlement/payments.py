@@ -18,8 +18,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ledger.accounts import AccountFlag
-from ledger.errors import Conflict, Forbidden, InvariantViolation, NotFound
+from ledger.errors import Conflict, Forbidden, NotFound
+from ledger.holds import OPEN
 from ledger.machine import Admitted, Context, Machine
+from ledger.state import State
 from ledger.transfers import Flag, Result, Transfers, id_halves, id_of, transfers
 from settlement import plans, refunds
 from settlement.bodies import CancellationBody, PaymentItems
@@ -414,24 +416,16 @@ def authorise_cancellation(_book: Book, admitted: Admitted, machine: Machine, _t
         NotFound: ``PAYMENT_NOT_FOUND``.
         Conflict: ``PAYMENT_DECIDED``, ``WINDOW_CLOSED``.
     """
-    body: CancellationBody = admitted.content
-    identifier = leg_id(parse_uetr(body.uetr), Leg.PAYER)
-    if machine.state.lookup(admitted.party, identifier) is None:
-        raise NotFound("PAYMENT_NOT_FOUND", "The signer has sent no payment with this UETR.", uetr=body.uetr)
-    hold = machine.state.hold(admitted.party, identifier)
-    if hold is None:
-        raise Conflict("PAYMENT_DECIDED", "The payment has ended already.", uetr=body.uetr)
-    if hold["status"] != 1:
-        raise Conflict("WINDOW_CLOSED", "The payment's window is closed: it is being settled.", uetr=body.uetr)
+    hold = _waiting(machine.state, admitted)
+    if hold["status"] != OPEN:
+        raise Conflict("WINDOW_CLOSED", "The payment's window is closed: it is being settled.")
 
 
 def execute_cancellation(book: Book, admitted: Admitted, context: Context) -> None:
     """Void all legs of the payment, linked."""
     body: CancellationBody = admitted.content
     uetr = parse_uetr(body.uetr)
-    hold = context.state.hold(admitted.party, leg_id(uetr, Leg.PAYER))
-    if hold is None:
-        raise InvariantViolation("a payment that may be cancelled has no hold")
+    hold = _waiting(context.state, admitted)
     legs = [leg for leg in _CANCELLABLE if context.state.hold(admitted.party, leg_id(uetr, leg)) is not None]
     commands = transfers(len(legs))
     commands["id_hi"], commands["id_lo"] = _columns([leg_id(uetr, Leg.CANCELLATION + leg) for leg in legs])
@@ -441,11 +435,29 @@ def execute_cancellation(book: Book, admitted: Admitted, context: Context) -> No
     commands["party"] = admitted.party
     commands["code"] = TransferCode.PAYMENT
     commands["leg"] = legs
-    context.post(commands)
+    if np.any(context.post(commands)["result"] != Result.OK):
+        return  # the signer has used up the ids of its own cancellation: the payment waits on
     table = book.window(window_of(int(hold["group"]))[0]).outgoing
     member = int(hold["member"])
     table.states[member] = PaymentState.CANCELLED
     refunds.release(book, table.rows[member : member + 1])
+
+
+def _waiting(state: State, admitted: Admitted) -> np.void:
+    """Give the hold of the payer's leg of a payment that waits for its window.
+
+    Raises:
+        NotFound: ``PAYMENT_NOT_FOUND``.
+        Conflict: ``PAYMENT_DECIDED``.
+    """
+    body: CancellationBody = admitted.content
+    identifier = leg_id(parse_uetr(body.uetr), Leg.PAYER)
+    hold = state.hold(admitted.party, identifier)
+    if hold is not None and window_of(int(hold["group"]))[1] is Group.OUTGOING and hold["group"] != 0:
+        return hold
+    if state.lookup(admitted.party, identifier) is None:
+        raise NotFound("PAYMENT_NOT_FOUND", "The signer has sent no payment with this UETR.", uetr=body.uetr)
+    raise Conflict("PAYMENT_DECIDED", "The payment has ended already.", uetr=body.uetr)
 
 
 def _columns(identifiers: list[int]) -> npt.NDArray[np.uint64]:

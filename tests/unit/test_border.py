@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from ledger.errors import Conflict, NotFound
+from ledger.machine import Context
 from ledger.registry import IdStatus
-from ledger.transfers import Result
+from ledger.transfers import Result, id_halves, transfers
 from settlement import payments
 from settlement.book import Group, group_of
 from settlement.legs import Leg, leg_id
-from settlement.places import incoming_base
+from settlement.places import incoming_base, outgoing_place
 from settlement.views import PaymentStatus
 from tests.settlement_fixture import World, money, uetr_of
 
@@ -81,19 +82,38 @@ def test_a_carried_payment_settles_later(world: World) -> None:
 
 
 def test_a_carried_payment_that_skips_a_window_gets_fresh_ids(world: World) -> None:
-    """A payment carried out of one window and listed two windows later is accepted there, and can be found."""
+    """A payment carried out of one window and listed two windows later has fresh ids then; others keep theirs."""
     payment = world.payment("SH/WALLET.ann", "HK/WALLET.dan", 5_00)
     world.sh.pay("ann", payment)
     assert world.settle([payment["uetr"]])
     book, uetr = world.hk.book, number_of(payment)
-    rows = world.sh.book.open_window.outgoing.rows[:1].copy()
-    world.hk.book.incoming_waiting.add(uetr)
+    rows = np.repeat(world.sh.book.open_window.outgoing.rows[:1], 3)
+    rows["uetr_lo"][1] += 1
+    rows["uetr_hi"][2] += 1
+    book.incoming_waiting.add(uetr)
     book.windows[book.current].number = book.current + 1
 
-    halves = payments._incoming_halves(book, book.windows[book.current], rows)
+    high, low = payments._incoming_halves(book, book.windows[book.current], rows)
 
-    base = incoming_base(uetr, book.current + 1)
-    assert (int(halves[0][0]), int(halves[1][0])) == (base >> 64, base & (2**64 - 1))
+    assert (high[0], low[0]) == id_halves(incoming_base(uetr, book.current + 1))
+    assert (high[1:].tolist(), low[1:].tolist()) == (rows["uetr_hi"][1:].tolist(), rows["uetr_lo"][1:].tolist())
+
+
+def test_an_id_of_another_kind_is_no_payment(world: World) -> None:
+    """A transfer that was not derived by a payment is found under no UETR."""
+    payment = world.payment("SH/WALLET.ann", "SH/WALLET.ben", 5_00)
+    machine = world.sh.machine
+    party = machine.directory.by_code("ann").number
+    command = transfers(1)
+    command["id_hi"], command["id_lo"] = id_halves(leg_id(number_of(payment), Leg.PAYER))
+    command["debit"], command["credit"] = world.sh.account("WALLET.ann"), world.sh.account("WALLET.ben")
+    command["amount"], command["party"] = 1, party
+    Context(machine, position=machine.position, timestamp_ns=machine.timestamp_ns + 1).post(command)
+    machine.position += 2
+
+    assert outgoing_place(world.sh.book, machine.state, party, number_of(payment)) is None
+    with pytest.raises(NotFound):
+        world.sh.view("ann", payment)
 
 
 def test_a_carried_payment_can_be_rejected_later(world: World) -> None:
@@ -139,8 +159,6 @@ def test_the_other_nodes_list_cannot_name_two_amounts_in_one_asset(world: World)
 
 def accept(world: World, rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Have Hong Kong accept rows outside any message."""
-    from ledger.machine import Context
-
     machine = world.hk.machine
     context = Context(machine, position=machine.position, timestamp_ns=machine.timestamp_ns + 1)
     return payments.accept_incoming(context, world.hk.book, world.hk.book.open_window, rows)

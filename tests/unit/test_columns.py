@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import uuid
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger.errors import MalformedInput
-from ledger.transfers import TRANSFER, Flag, Result, Transfers, transfers
+from ledger.transfers import TRANSFER, Flag, Result, Transfers, id_halves, transfers
 from settlement import columns
+from settlement.legs import Leg, leg_id
+from settlement.views import PaymentStatus
 from tests.settlement_fixture import SECOND, Node, World
 
 TOPIC = "/v1/transfers"
@@ -158,6 +162,42 @@ def test_flags_of_the_node_are_refused(flag: int) -> None:
     node = funded()
 
     assert node_code(node, columns.encode(moves(node, 5, flags=flag))) == "COLUMNS_FLAGS"
+
+
+@pytest.mark.parametrize("flag", [Flag.POST, Flag.VOID])
+@pytest.mark.parametrize("leg", [Leg.PAYER, Leg.PROVIDER_RECEIVES, Leg.PROVIDER_PAYS, Leg.QUOTE])
+def test_legs_of_a_payment_are_not_ended_one_by_one(flag: Flag, leg: Leg) -> None:
+    """Whoever pays cannot take back its own leg and leave the provider's: the whole message is forbidden."""
+    world = World.everywhere()
+    quote = world.quote(sell="CNY", maximum=1_000_00, buy="HKD", rate="0.92220000")
+    payment = world.payment("HK/WALLET.dan", "SH/WALLET.ann", 100_00, "HKD", creditor_asset="CNY", quote=quote)
+    world.hk.pay("dan", payment)
+    commands = end(0, flag=flag, identifier=1)
+    commands["related_hi"], commands["related_lo"] = id_halves(leg_id(uuid.UUID(payment["uetr"]).int, leg))
+
+    assert world.hk.refusal("dan", TOPIC, columns.encode(commands)).code == "NOT_OWNER"
+    assert world.settle()
+    world.check()
+
+
+def test_a_used_up_id_only_keeps_its_owner_from_cancelling() -> None:
+    """A party that has taken the ids of its own cancellation cannot cancel, and nothing else happens."""
+    world = World.everywhere()
+    payment = world.payment("HK/WALLET.dan", "SH/WALLET.ann", 1_00)
+    world.hk.pay("dan", payment)
+    world.hk.post("GAMMA", "/v1/accounts", {"accounts": [{"owner": "dan", "asset": "CNY"}]})
+    taken = transfers(1)
+    taken["id_hi"], taken["id_lo"] = id_halves(leg_id(uuid.UUID(payment["uetr"]).int, Leg.CANCELLATION))
+    taken["amount"], taken["debit"] = 1, world.hk.account("WALLET.dan")
+    taken["credit"] = world.hk.machine.state.account_count
+    world.hk.post("dan", TOPIC, columns.encode(taken))
+
+    records = world.hk.post("dan", "/v1/cancellations", {"uetr": payment["uetr"]})
+
+    assert records["result"].tolist() == [Result.ID_EXISTS]
+    assert world.settle()
+    assert world.hk.view("dan", payment).status is PaymentStatus.SETTLED
+    world.check()
 
 
 @pytest.mark.parametrize(

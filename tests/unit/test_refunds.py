@@ -171,3 +171,19 @@ def test_a_refund_of_a_fee_paying_refund_counts_the_amount_alone(world: World) -
 
     assert set(records["result"].tolist()) == {Result.OK}
     assert world.sh.balance("FEES.BETA") == 25
+
+
+def test_a_refund_that_cannot_be_planned_gives_its_part_back(world: World) -> None:
+    """A refund refused for its quote or its fee does not count either."""
+    original = world.payment("SH/WALLET.ann", "SH/WALLET.cai", 10_00)
+    world.sh.pay("ann", original)
+    abroad = refund(world, original, 10_00, 1, quote=uetr_of("none"), creditor_asset="HKD")
+
+    assert world.sh.refused("cai", abroad) == [Result.PAYEE_ASSET]
+    issued = world.payment("SH/ISSUE", "SH/POSITION.ALPHA", 10_00)
+    world.sh.pay("PBOC", issued)
+    back = world.payment("SH/POSITION.ALPHA", "SH/ISSUE", 10_00, refund_of=issued["uetr"])
+    again = refund(world, back, 10_00, 2)
+    world.sh.pay("ALPHA", back)
+    assert world.sh.refused("PBOC", again | {"fee": money(1)}) == [Result.FEE_ACCOUNT]
+    assert set(world.sh.pay("PBOC", again | {"uetr": uetr_of(3)})["result"].tolist()) == {Result.OK}
