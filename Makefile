@@ -27,20 +27,21 @@ $(STAMP): pyproject.toml constraints.txt
 	  echo "setup: '$(PYTHON)' has no venv module; install it (on Debian or Ubuntu the package python3-venv)" >&2; exit 1; }
 	@test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,load,postgres]'
-	@if test -f ledger/warm.py; then echo "setup: compiling the posting kernel"; $(BIN)/python -m ledger.warm; fi
+	@echo "setup: compiling the kernels" && $(BIN)/python -m settlement.warm
 	@touch $(STAMP)
 
 demo: setup ## Run both nodes through a day of payments and show what happens.
 	$(BIN)/hugang demo
 
 up: setup ## Start both nodes and the settlement operator, and leave them running.
-	$(BIN)/hugang up
+	$(BIN)/hugang up --detach
 
 down: setup ## Stop what `make up` started.
 	$(BIN)/hugang down
 
 # The kernel's compiled cache lies in __pycache__ and belongs to the environment, so only distclean removes it.
-clean: ## Remove the data of demonstrations, the reports and the builds; the virtual environment stays.
+clean: ## End what runs, and remove the data of demonstrations, the reports and the builds; the environment stays.
+	@if test -f demo/run.json && test -x $(BIN)/hugang; then $(BIN)/hugang down; fi
 	rm -rf demo data build dist htmlcov .coverage .coverage.* coverage.xml .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 
 distclean: clean ## Remove the virtual environment and the compiled caches too.

@@ -45,9 +45,12 @@ def each(items: Iterable[Item], action: Callable[[Item], None], meter: Meter) ->
 class Opening:
     """Opens one network for a demonstration."""
 
-    def __init__(self, folder: Path, banks: tuple[Bank, ...], runtime: Runtime) -> None:
-        """Play on the network of ``folder`` with these institutions."""
+    def __init__(
+        self, folder: Path, banks: tuple[Bank, ...], runtime: Runtime, *, customers: tuple[Customer, ...] = CUSTOMERS
+    ) -> None:
+        """Play on the network of ``folder`` with these institutions and customers of theirs."""
         self.banks = banks
+        self.customers = customers
         self.names = Names()
         self._folder = folder
         self._runtime = runtime
@@ -71,13 +74,15 @@ class Opening:
         """Make everybody's keys and register everybody with the registrar of their ledger; gives their number."""
         homes = {bank.code: bank.ledger for bank in self.banks}
         for ledger in LEDGERS:
-            people = {customer_party(customer): customer for customer in CUSTOMERS if homes[customer.bank] == ledger}
+            people = {
+                customer_party(customer): customer for customer in self.customers if homes[customer.bank] == ledger
+            }
             parties = [self._party(bank.code, bank.name, bank.roles) for bank in self.banks if bank.ledger == ledger]
             parties += [self._party(code, customer.title, ()) for code, customer in people.items()]
             registrar = self._genesis_keys.registrar_sh if ledger == "SH" else self._genesis_keys.registrar_hk
             with self.client(ledger, registrar) as client:
                 client.register_parties(parties)
-        return len(self.banks) + len({customer_party(customer) for customer in CUSTOMERS})
+        return len(self.banks) + len({customer_party(customer) for customer in self.customers})
 
     def join(self, meter: Meter) -> None:
         """Let every institution open its accounts, and note where its own money is."""
@@ -111,8 +116,9 @@ class Opening:
                 }
                 for code, asset, amount in amounts
             ]
-            with self.issuer(ledger) as client:
-                client.post("/v1/issuances", {"issuances": items})
+            if items:
+                with self.issuer(ledger) as client:
+                    client.post("/v1/issuances", {"issuances": items})
             issued[home] = sum(amount for _, _, amount in amounts)
         return issued
 
@@ -132,7 +138,7 @@ class Opening:
     def open_customers(self) -> None:
         """Let banks open their customers' accounts, and give those their names."""
         for bank in self.banks:
-            mine = [customer for customer in CUSTOMERS if customer.bank == bank.code]
+            mine = [customer for customer in self.customers if customer.bank == bank.code]
             if mine:
                 with self.party(bank.ledger, bank.code) as client:
                     opened = client.open_accounts([(customer_party(item), item.asset) for item in mine])["accounts"]
@@ -144,7 +150,7 @@ class Opening:
     def fund_customers(self, ledger: str) -> int:
         """Let banks of one ledger pay their customers what they start with; gives the number of payments."""
         homes = {bank.code: bank for bank in self.banks if bank.ledger == ledger}
-        funded = [customer for customer in CUSTOMERS if customer.bank in homes and customer.opening]
+        funded = [customer for customer in self.customers if customer.bank in homes and customer.opening]
         for customer in funded:
             self._fund(homes[customer.bank], customer)
         return len(funded)

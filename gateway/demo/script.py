@@ -36,7 +36,7 @@ from ledger.errors import Conflict
 from ledger.exports import FILE_NAME
 from ledger.genesis import genesis_hash
 from ledger.runtime import Runtime
-from ledger.warm import warm
+from settlement.warm import warm
 from settlement.workload import Day
 
 __all__ = ["Demonstration", "clear_folder"]
@@ -119,7 +119,7 @@ class Demonstration:
         warm()
         seconds = (self._runtime.monotonic_ns() - started_ns) / 1e9
         self._terminal.say(
-            f"Python {sys.version.split()[0]}, {os.cpu_count()} cores; the posting kernel is compiled ({seconds:.1f} s)"
+            f"Python {sys.version.split()[0]}, {os.cpu_count()} cores; the kernels are compiled ({seconds:.1f} s)"
         )
         for fault in faults:
             self._terminal.fail(f"{fault.subject}: {fault.text}")
