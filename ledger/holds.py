@@ -175,10 +175,11 @@ def drop_stale(heap: Array, control: Array, holds: Array) -> None:
 
 @kernel
 def due_slots(heap: Array, control: Array, holds: Array, timestamp_ns: Number) -> Array:
-    """Give the slots of the open holds due by now, in no order; only due elements and their children are visited."""
+    """Give the slots of the open holds due by now, in no order, when the top of the heap is due.
+
+    Only due elements and their children are visited.
+    """
     count = np.int64(control[DEADLINE_COUNT])
-    if count == 0 or heap[0]["deadline"] > timestamp_ns:
-        return np.empty(0, np.int64)
     visit = np.empty(count, np.int64)
     visit[0] = 0
     seen, found, kept = 0, 1, 0

@@ -296,7 +296,7 @@ class Growable:
     @staticmethod
     def _advise(mapping: mmap.mmap) -> None:
         """Ask for large pages: a search touches one random place of the whole array."""
-        if hasattr(mmap, "MADV_HUGEPAGE"):
+        if hasattr(mmap, "MADV_HUGEPAGE"):  # pragma: no branch - Linux has it
             mapping.madvise(mmap.MADV_HUGEPAGE)
 
 

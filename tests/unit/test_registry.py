@@ -242,6 +242,18 @@ def test_respreading_by_any_steps_gives_the_same_order(seed: int) -> None:
             assert np.all(index[slot:place] != 0), f"seed {seed}: a gap before a stored fingerprint"
 
 
+def test_a_run_longer_than_a_stretch_moves_whole() -> None:
+    """Ten thousand equal fingerprints make one run, which moves in one go."""
+    index = np.zeros(40_000 + registry.TAIL, np.uint64)
+    control = np.array([0, 20_000, 30_000, 2**32, 20_000 + registry.TAIL - 1], np.uint64)
+    values = (U64(2**31) << U64(32)) | np.arange(1, 10_001, dtype=np.uint64)
+    index[10_000:20_000] = values
+    while control[registry.FRONTIER]:
+        registry.respread(index, control, 500)
+    assert index[15_000:25_000].tolist() == values.tolist()
+    assert np.count_nonzero(index) == 10_000
+
+
 def test_growth_is_spread_over_the_ids_that_arrive() -> None:
     """One small step moves a bounded number of slots, however large the index is: no pause grows with the registry."""
     target = Registry(KEY)
