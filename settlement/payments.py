@@ -31,6 +31,7 @@ from settlement.legs import Halves, Leg, TransferCode, leg_halves, leg_id, parse
 from settlement.places import incoming_base, peer_party
 
 __all__ = [
+    "PART_COUNT_MAX",
     "accept_incoming",
     "authorise",
     "authorise_cancellation",
@@ -49,6 +50,8 @@ _DEBTORS = np.array(
 """What its owner's signature may debit; all else moves only as a consequence."""
 _CREDITORS = np.array([AccountCode.WALLET, AccountCode.POSITION, AccountCode.ISSUE])
 """What anybody may pay to. A suspense account takes payments from its own book alone."""
+PART_COUNT_MAX = 100
+"""Parts into which repeated refunds may cut a batch: each costs as much as a small batch."""
 _CANCELLABLE = (Leg.PAYER, Leg.PROVIDER_RECEIVES, Leg.PROVIDER_PAYS, Leg.QUOTE, Leg.FEE)
 
 
@@ -87,14 +90,17 @@ def execute(book: Book, admitted: Admitted, context: Context) -> None:
 
 
 def _parts(rows: Payments) -> Iterator[tuple[int, int]]:
-    """Cut a batch so that no part refunds one payment twice."""
-    first = 0
+    """Cut a batch so that no part refunds one payment twice, as long as there are not too many parts.
+
+    In the last part a refund that fails still counts for those behind it: less is refunded than could be, never more.
+    """
+    first, count = 0, 1
     seen: set[int] = set()
     for index in np.flatnonzero((rows["refund_hi"] != 0) | (rows["refund_lo"] != 0)):
         uetr = refunds.refund_of(rows[index])
-        if uetr in seen:
+        if uetr in seen and count < PART_COUNT_MAX:
             yield first, int(index)
-            first, seen = int(index), set()
+            first, count, seen = int(index), count + 1, set()
         seen.add(uetr)
     yield first, len(rows)
 

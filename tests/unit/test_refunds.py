@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from ledger.transfers import Result
-from settlement import plans
+from settlement import payments, plans
+from settlement.book import PAYMENT
+from settlement.legs import Leg
 from settlement.views import PaymentStatus
 from tests.settlement_fixture import World, money, uetr_of
 
@@ -187,3 +190,21 @@ def test_a_refund_that_cannot_be_planned_gives_its_part_back(world: World) -> No
     world.sh.pay("ALPHA", back)
     assert world.sh.refused("PBOC", again | {"fee": money(1)}) == [Result.FEE_ACCOUNT]
     assert set(world.sh.pay("PBOC", again | {"uetr": uetr_of(3)})["result"].tolist()) == {Result.OK}
+
+
+def test_a_flood_of_refunds_costs_no_flood_of_parts(world: World) -> None:
+    """However often a batch refunds one payment, it is cut into a bounded number of parts, and the sum still holds."""
+    original = world.payment("SH/WALLET.ann", "SH/WALLET.cai", 3_00)
+    world.sh.pay("ann", original)
+    flood = [refund(world, original, 1, name) for name in range(400)]
+
+    records = world.sh.pay("cai", *flood)
+
+    paid = records["result"][records["leg"] == Leg.PAYEE] == Result.OK
+    assert (int(paid.sum()), int((records["result"] == Result.REFUND_EXCEEDED).sum())) == (300, 100)
+    rows = np.zeros(400, PAYMENT)
+    rows["refund_lo"] = 7
+    parts = list(payments._parts(rows))
+    assert len(parts) == payments.PART_COUNT_MAX
+    assert [end for _, end in parts][:-1] == [first for first, _ in parts][1:]
+    assert (parts[0][0], parts[-1][1]) == (0, 400)
