@@ -54,7 +54,7 @@ def authorities_of(host: str, port: int, names: Iterable[str] = ()) -> frozenset
     return frozenset({f"{shown}:{port}", *loopback, *names})
 
 
-def message_of(scope: Scope, body: bytes, *, authorities: frozenset[str]) -> Message:
+def message_of(scope: Scope, body: bytes, *, authorities: frozenset[str], media_type: bytes = JSON) -> Message:
     """Build the message that a POST carries; neither key nor digest is checked yet.
 
     Raises:
@@ -63,9 +63,9 @@ def message_of(scope: Scope, body: bytes, *, authorities: frozenset[str]) -> Mes
     """
     if scope["query_string"]:
         raise MalformedInput("PARAMETER_INVALID", "A signed write has no query.")
-    content_type = header(scope, b"content-type")
-    if content_type != JSON:
-        raise MalformedInput("MEDIA_TYPE_UNSUPPORTED", "The body must be application/json.")
+    if header(scope, b"content-type") != media_type:
+        expected = media_type.decode("ascii")
+        raise MalformedInput("MEDIA_TYPE_UNSUPPORTED", "The body has another media type.", expected=expected)
     base, signature = signatures.base_from_headers(
         "POST", _authority(scope, authorities), scope["path"], "", scope["headers"]
     )

@@ -16,7 +16,7 @@ from gateway.admission import Admission, authorities_of
 from gateway.config import NodeConfig, load_genesis, load_key, load_node_config
 from gateway.recent import RecentBlocks
 from ledger import genesis as genesis_documents
-from ledger.errors import MalformedInput, Unavailable
+from ledger.errors import InvariantViolation, MalformedInput, Unavailable
 from ledger.genesis import Genesis
 from ledger.machine import Machine
 from ledger.messages import public_bytes
@@ -62,6 +62,7 @@ class Node:
         )
         self.authorities = authorities_of(config.host, config.port, config.authorities)
         self.is_serving = False
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._halting: asyncio.Task[None] | None = None
 
     @classmethod
@@ -112,12 +113,29 @@ class Node:
         return self.settlement.book
 
     @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop on which the node was started.
+
+        Raises:
+            InvariantViolation: it was not started.
+        """
+        if self._loop is None:
+            raise InvariantViolation("the node was not started")
+        return self._loop
+
+    @property
+    def is_halted(self) -> bool:
+        """Whether something made the node stop writing for good."""
+        return self._halting is not None or self.writer.failure is not None
+
+    @property
     def peer(self) -> str:
         """The code of the other ledger."""
         return self.book.peer
 
     async def start(self) -> None:
         """Begin to take messages, on the running event loop, after saying what this node still owes to a cycle."""
+        self._loop = asyncio.get_running_loop()
         await self.writer.start()
         await self.conduct.resume()
         self.is_serving = True
@@ -143,7 +161,7 @@ class Node:
         Raises:
             Unavailable: it has stopped, for whatever reason.
         """
-        if not self.is_serving or self.writer.failure is not None:
+        if not self.is_serving or self.is_halted:
             raise Unavailable(
                 "NODE_STOPPED", "The node has stopped writing.", retry_after_s=self.config.limits.retry_after_s
             )

@@ -56,7 +56,7 @@ class Operation:
 
     summary: str
     description: str
-    body: dict[str, Any]
+    body: dict[str, Any] | str
     data: dict[str, Any]
     problems: tuple[str, ...] = ()
     status: int = 201
@@ -131,10 +131,17 @@ def _ecma(schemas: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def write_operation(kind: type[msgspec.Struct], operation: Operation) -> dict[str, Any]:
-    """Describe a signed write; the schemas it needs are under ``x-schemas`` until ``describe`` moves them."""
-    (schema,), schemas = msgspec.json.schema_components([kind], ref_template="#/components/schemas/{name}")
+def write_operation(kind: type[msgspec.Struct] | None, operation: Operation) -> dict[str, Any]:
+    """Describe a signed write, of JSON of a ``kind`` or of bytes.
+
+    The schemas it needs are under ``x-schemas`` until ``describe`` moves them.
+    """
+    schema: dict[str, Any] = {"type": "string", "format": "binary"}
+    schemas: dict[str, Any] = {}
+    if kind is not None:
+        (schema,), schemas = msgspec.json.schema_components([kind], ref_template="#/components/schemas/{name}")
     schemas = _ecma(schemas)
+    media_type = "application/octet-stream" if kind is None else "application/json"
     headers = [
         {"name": name, "in": "header", "required": True, "description": text, "schema": {"type": "string"}}
         for name, text in _SIGNED_WRITE
@@ -148,7 +155,7 @@ def write_operation(kind: type[msgspec.Struct], operation: Operation) -> dict[st
         "parameters": headers,
         "requestBody": {
             "required": True,
-            "content": {"application/json": {"schema": schema, "example": operation.body}},
+            "content": {media_type: {"schema": schema, "example": operation.body}},
         },
         "responses": {
             str(status): response

@@ -28,6 +28,7 @@ from settlement.bodies import (
     RevocationBody,
 )
 from settlement.book import window_of
+from settlement.interpreter import COLUMNS_TOPIC
 from settlement.views import ISO_STATUS, PaymentStatus
 
 __all__ = ["Journaled", "item_outcomes", "journaled", "reply_to"]
@@ -65,12 +66,12 @@ def reply_to(node: Node, admitted: Admitted, found: Journaled, request_id: str) 
 
 
 def item_outcomes(records: Transfers, count: int) -> list[Result]:
-    """Give the outcome of each of a message's ``count`` items from the records it derived."""
+    """Give the outcome of each of a message's ``count`` items from its records, which are in order of item."""
     items, results = records["item"], records["result"]
+    bounds = np.searchsorted(items, np.arange(count + 1))
     outcomes = [Result.OK] * count
     for item in np.unique(items[results != 0]).tolist():
-        mine = items == item
-        outcomes[item] = _outcome(records[mine])
+        outcomes[item] = _outcome(records[bounds[item] : bounds[item + 1]])
     return outcomes
 
 
@@ -108,8 +109,8 @@ def _payment(_: Node, admitted: Admitted, found: Journaled, request_id: str) -> 
 
 
 def _batch(_: Node, admitted: Admitted, found: Journaled, __: str) -> tuple[int, dict[str, Any]]:
-    items: PaymentItems = admitted.content
-    count = len(items.rows)
+    items: PaymentItems | Transfers = admitted.content
+    count = len(items.rows) if isinstance(items, PaymentItems) else len(items)
     refused = len(np.unique(found.records["item"][found.records["result"] != 0]))
     data = {"item_count": count, "accepted_count": count - refused, "refused_count": refused, **found.receipt()}
     return 202, data
@@ -187,5 +188,6 @@ _REPLIES: dict[str, Callable[[Node, Admitted, Journaled, str], tuple[int, dict[s
     "/v1/quotes": _quote,
     "/v1/payments": _payment,
     "/v1/batches": _batch,
+    COLUMNS_TOPIC: _batch,
     "/v1/cancellations": _cancellation,
 }

@@ -40,6 +40,8 @@ __all__ = [
 ]
 
 _SECOND_NS = 10**9
+_PURPOSES = {code.value: code.name for code in TransferCode}
+_LEGS = {leg.value: leg.name for leg in Leg}
 _KINDS = {Flag.PENDING: "pending", Flag.POST: "post", Flag.VOID: "void", Flag.EXPIRE: "expire"}
 
 
@@ -210,8 +212,8 @@ def _record(row: np.void, position: int, ledger: str, account_number: int, asset
         "other": address(ledger, int(row["credit"] if is_debit else row["debit"])),
         "money": money(asset, int(row["amount"])),
         "kind": kind,
-        "purpose": TransferCode(int(row["code"])).name if int(row["code"]) else None,
-        "leg": Leg(int(row["leg"])).name,
+        "purpose": _PURPOSES.get(int(row["code"])),
+        "leg": _LEGS.get(int(row["leg"])),
         "window": int(row["group"]) // 4 or None,
     }
     if int(row["code"]) in (TransferCode.PAYMENT, TransferCode.INCOMING):

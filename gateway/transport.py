@@ -14,7 +14,8 @@ import msgspec
 
 from gateway.client.signing import Signer
 from gateway.problem_table import STATUSES
-from gateway.routes.statements import MEDIA_TYPE, PATH, decode_statements, encode_statements
+from gateway.routes.statements import PATH, decode_statements, encode_statements
+from gateway.wire import BINARY
 from ledger.errors import IntegrityFailure, LedgerError, MalformedInput, Unavailable
 from ledger.messages import Message
 from ledger.runtime import Runtime
@@ -73,7 +74,7 @@ class HttpPort:
     async def deliver(self, statements: Sequence[Message]) -> list[Message]:
         """Hand statements in; see ``NodePort``."""
         body = await self._runtime.offload(encode_statements, statements)
-        content = await self._send("POST", PATH, {"content-type": MEDIA_TYPE.decode("ascii")}, body)
+        content = await self._send("POST", PATH, {"content-type": BINARY.decode("ascii")}, body)
         try:
             return await self._runtime.offload(decode_statements, content)
         except MalformedInput as error:

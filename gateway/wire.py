@@ -14,6 +14,7 @@ from gateway.problems import MEDIA_TYPE, Problem
 from ledger.errors import MalformedInput
 
 __all__ = [
+    "BINARY",
     "JSON",
     "Exchange",
     "Handler",
@@ -35,6 +36,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 JSON = b"application/json"
+BINARY = b"application/octet-stream"
 PROBLEM_JSON = MEDIA_TYPE.encode("ascii")
 _TRUNCATED = ("BODY_TRUNCATED", "The body is shorter than announced.")
 

@@ -64,7 +64,7 @@ class Signer:
         self.lifetime_s = lifetime_s
         self._private_key = private_key
 
-    def post(self, path: str, content: Any, *, idempotency_key: str, now_ns: int) -> Outgoing:
+    def post(self, path: str, content: Any, *, idempotency_key: str, now_ns: int, content_type: str = JSON) -> Outgoing:
         """Sign a write; ``content`` is encoded as JSON unless it is bytes already.
 
         Raises:
@@ -76,7 +76,7 @@ class Signer:
             method="POST",
             authority=self.authority,
             path=path,
-            content_type=JSON,
+            content_type=content_type,
             content_digest=signatures.content_digest(body),
             idempotency_key=idempotency_key,
             created=created,

@@ -222,6 +222,14 @@ class Client:
         """Read the result of every payment of a batch, in order."""
         return self._pages(f"/v1/batches/{position}/results", {})
 
+    def transfer_columns(self, columns: bytes, *, idempotency_key: str | None = None) -> Data:
+        """Move money inside one book by binary columns, as ``settlement.columns.encode`` writes them."""
+        response = self.post(
+            "/v1/transfers", columns, idempotency_key=idempotency_key, content_type="application/octet-stream"
+        )
+        data: Data = response.json()["data"]
+        return data
+
     def cancel(self, uetr: str, *, idempotency_key: str | None = None) -> Data:
         """Cancel a payment of the signer's that no window has bound yet."""
         return self._post("/v1/cancellations", {"uetr": uetr}, idempotency_key)
@@ -336,7 +344,9 @@ class Client:
         """Give a new UUIDv4."""
         return str(self._runtime.uuid4())
 
-    def post(self, path: str, content: Any, *, idempotency_key: str | None = None) -> httpx.Response:
+    def post(
+        self, path: str, content: Any, *, idempotency_key: str | None = None, content_type: str = "application/json"
+    ) -> httpx.Response:
         """Sign and send any write; ``content`` is bytes or anything that JSON can carry.
 
         Raises:
@@ -346,7 +356,12 @@ class Client:
         key = idempotency_key or self.new_id()
         body = content if isinstance(content, bytes) else msgspec.json.encode(content)
         signer = self.signer
-        return self._exchange(lambda: signer.post(path, body, idempotency_key=key, now_ns=self._runtime.now_ns()), key)
+        return self._exchange(
+            lambda: signer.post(
+                path, body, idempotency_key=key, now_ns=self._runtime.now_ns(), content_type=content_type
+            ),
+            key,
+        )
 
     def _post(self, path: str, content: Data, idempotency_key: str | None) -> Data:
         data: Data = self.post(path, content, idempotency_key=idempotency_key).json()["data"]

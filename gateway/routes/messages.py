@@ -13,12 +13,13 @@ from gateway.node import Node
 from gateway.openapi import write_operation
 from gateway.problems import Problem
 from gateway.replies import journaled, reply_to
-from gateway.wire import Exchange, Handler, Reply, problem_reply, read_body
+from gateway.wire import BINARY, JSON, Exchange, Handler, Reply, problem_reply, read_body
 from settlement.bodies import TOPICS
+from settlement.interpreter import COLUMNS_TOPIC
 
 __all__ = ["LARGE", "described", "handlers"]
 
-LARGE = frozenset({"/v1/parties", "/v1/accounts", "/v1/issuances", "/v1/batches"})
+LARGE = frozenset({"/v1/parties", "/v1/accounts", "/v1/issuances", "/v1/batches", COLUMNS_TOPIC})
 """Topics whose body is a list, and may be as large as a batch."""
 _REPLAYED = ((b"idempotent-replayed", b"true"),)
 
@@ -26,12 +27,13 @@ _REPLAYED = ((b"idempotent-replayed", b"true"),)
 def handlers(node: Node) -> Mapping[str, Handler]:
     """Give the handler of each topic, by path."""
     post = _Messages(node).post
-    return dict.fromkeys(TOPICS, post)
+    return dict.fromkeys((*TOPICS, COLUMNS_TOPIC), post)
 
 
 def described() -> dict[str, dict[str, Any]]:
     """Describe each topic for OpenAPI, by path."""
-    return {path: write_operation(TOPICS[path], OPERATIONS[path]) for path in TOPICS}
+    described = {path: write_operation(TOPICS[path], OPERATIONS[path]) for path in TOPICS}
+    return described | {COLUMNS_TOPIC: write_operation(None, OPERATIONS[COLUMNS_TOPIC])}
 
 
 class _Messages:
@@ -50,7 +52,8 @@ class _Messages:
         body = await read_body(
             exchange.scope, exchange.receive, size_max=size_max, time_s_max=self._limits.body_time_s_max
         )
-        message = admission.message_of(exchange.scope, body, authorities=node.authorities)
+        media_type = BINARY if path == COLUMNS_TOPIC else JSON
+        message = admission.message_of(exchange.scope, body, authorities=node.authorities, media_type=media_type)
         admitted = await node.admission.admit(message)
         is_retry = (admitted.party, admitted.envelope.idempotency_key) in node.machine.answers
         answer = await node.writer.submit(admitted)
@@ -61,5 +64,5 @@ class _Messages:
             return Reply(reply.status, reply.body, reply.media_type, (*reply.headers, *headers))
         status, data = made
         if status == 202:
-            headers = (*headers, (b"location", f"{path}/{answer.position}/results".encode("ascii")))
+            headers = (*headers, (b"location", f"/v1/batches/{answer.position}/results".encode("ascii")))
         return Reply(status, msgspec.json.encode({"data": data}), headers=headers)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
+import numpy as np
 from fastapi import APIRouter, Depends, Path, Query
 from starlette.responses import Response
 
@@ -18,9 +20,10 @@ from ledger import messages
 from ledger.errors import NotFound
 from ledger.machine import Answer, Machine
 from ledger.parties import Role
-from ledger.transfers import Result, Transfers, id_of
+from ledger.transfers import Flag, Result, Transfers, id_of
 from settlement import bodies
 from settlement.bodies import PaymentItems
+from settlement.interpreter import COLUMNS_TOPIC
 from settlement.legs import parse_uetr
 from settlement.places import incoming_place, outgoing_place, peer_party
 from settlement.views import ISO_REASON, ISO_STATUS, PaymentStatus, PaymentView, payment_view
@@ -50,8 +53,8 @@ def router(node: Node) -> APIRouter:
         idempotency_key: Annotated[str, Query(min_length=1, max_length=KEY_SIZE_MAX)],
     ) -> Response:
         """Say what the signer once asked for under an idempotency key, and where that is journaled."""
-        answer = node.machine.answers.get((reader.party, idempotency_key))
-        if answer is None or answer.height > node.store.last_height():
+        answer = await node.writer.read(lambda machine: machine.answers.get((reader.party, idempotency_key)))
+        if answer is None:
             raise NotFound("MESSAGE_NOT_FOUND", "The signer has used no such key.")
         return schemas.answer(await _message(node, answer))
 
@@ -68,6 +71,8 @@ def router(node: Node) -> APIRouter:
         """Give a payment to its payer, to the owner of the account that is paid, or to an auditor."""
         number = parse_uetr(uetr)
         view = await node.writer.read(lambda machine: _find(node, machine, reader, number, payer))
+        if view.settled_position is not None and view.settled_ns is None:
+            view = replace(view, settled_ns=await node.runtime.offload(_instant_of, node, view.settled_position))
         return schemas.answer(schemas.payment(view))
 
     @routes.get(
@@ -85,14 +90,11 @@ def router(node: Node) -> APIRouter:
     ) -> Response:
         """Give the results of a batch by item, as they were when it was journaled; its signer and auditors may read."""
         page = page_of(node, cursor=cursor, limit=limit)
-        uetrs, outcomes, records = await node.runtime.offload(_batch, node, reader, position)
+        batch = await node.runtime.offload(_batch, node, reader, position)
         first = page.cursor or 0
-        items = [
-            _result(index, uetrs[index], outcomes[index], records)
-            for index in range(first, min(first + page.limit, len(uetrs)))
-        ]
-        following = first + page.limit
-        return schemas.listing(items, following if following < len(uetrs) else None)
+        following = min(first + page.limit, len(batch.names))
+        items = [batch.item(index) for index in range(first, following)]
+        return schemas.listing(items, following if following < len(batch.names) else None)
 
     return routes
 
@@ -105,9 +107,14 @@ async def _message(node: Node, answer: Answer) -> dict[str, Any]:
     if envelope.topic == "/v1/payments":
         items: PaymentItems = bodies.decode(envelope.topic, entry.message.body, node.genesis)
         body["uetr"] = schemas.uuid_text(id_of(items.rows["uetr_hi"][0], items.rows["uetr_lo"][0]))
-    elif envelope.topic == "/v1/batches":
+    elif envelope.topic in ("/v1/batches", COLUMNS_TOPIC):
         body["location"] = f"/v1/batches/{answer.position}/results"
     return body
+
+
+def _instant_of(node: Node, position: int) -> int:
+    """Give the time of the block that holds a position."""
+    return node.reader.header(node.store.height_of(position)).timestamp_ns
 
 
 def _find(node: Node, machine: Machine, reader: Reader, uetr: int, payer: str | None) -> PaymentView:
@@ -131,27 +138,39 @@ def _payee(node: Node, machine: Machine, uetr: int) -> int | None:
     return machine.state.account(account).owner if 0 < account <= machine.state.account_count else None
 
 
-def _batch(node: Node, reader: Reader, position: int) -> tuple[list[str], list[Result], Transfers]:
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """A batch read back: what its items are called, in which field, what became of each, and its records."""
+
+    field: str
+    names: list[str]
+    outcomes: list[Result]
+    records: Transfers
+
+    def item(self, index: int) -> dict[str, Any]:
+        """Write one item's result."""
+        outcome = self.outcomes[index]
+        body: dict[str, Any] = {"item": index, self.field: self.names[index], "result": outcome.name}
+        if outcome is not Result.OK:
+            refused = PaymentStatus.REFUSED
+            return body | {"state": refused, "iso_status": ISO_STATUS[refused], "iso_reason": ISO_REASON[outcome]}
+        first = self.records[np.searchsorted(self.records["item"], index)]
+        status = PaymentStatus.ACCEPTED if int(first["flags"]) & Flag.PENDING else PaymentStatus.SETTLED
+        return body | {"state": status, "iso_status": ISO_STATUS[status]}
+
+
+def _batch(node: Node, reader: Reader, position: int) -> _Batch:
     """Read a batch back; on a worker thread."""
     entry = node.reader.entry(position)
     envelope = messages.parse(entry.message)
     owner = node.machine.directory.keys.get(envelope.key_id)
     may_read = (owner is not None and owner.party == reader.party) or reader.has(*_SEES_ALL)
-    if envelope.topic != "/v1/batches" or not may_read:
+    if envelope.topic not in ("/v1/batches", COLUMNS_TOPIC) or not may_read:
         raise NotFound("MESSAGE_NOT_FOUND", "The signer has sent no batch at this position.", position=position)
-    items: PaymentItems = bodies.decode(envelope.topic, entry.message.body, node.genesis)
     records = node.reader.records(position + 1, entry.count)
-    uetrs = [
-        schemas.uuid_text(id_of(high, low))
-        for high, low in zip(items.rows["uetr_hi"].tolist(), items.rows["uetr_lo"].tolist(), strict=True)
-    ]
-    return uetrs, item_outcomes(records, len(uetrs)), records
-
-
-def _result(index: int, uetr: str, outcome: Result, records: Transfers) -> dict[str, Any]:
-    body: dict[str, Any] = {"item": index, "uetr": uetr, "result": outcome.name}
-    if outcome is not Result.OK:
-        return body | {"state": PaymentStatus.REFUSED, "iso_status": "RJCT", "iso_reason": ISO_REASON[outcome]}
-    first = records[records["item"] == index][0]
-    status = PaymentStatus.ACCEPTED if int(first["group"]) else PaymentStatus.SETTLED
-    return body | {"state": status, "iso_status": ISO_STATUS[status]}
+    field, prefix = ("uetr", "uetr_") if envelope.topic == "/v1/batches" else ("id", "id_")
+    rows = node.settlement.decode(envelope, entry.message.body)
+    rows = rows.rows if isinstance(rows, PaymentItems) else rows
+    halves = zip(rows[f"{prefix}hi"].tolist(), rows[f"{prefix}lo"].tolist(), strict=True)
+    names = [schemas.uuid_text(id_of(high, low)) for high, low in halves]
+    return _Batch(field, names, item_outcomes(records, len(names)), records)

@@ -12,16 +12,15 @@ from typing import Any
 
 from gateway.node import Node
 from gateway.openapi import problems_of
-from gateway.wire import Exchange, Handler, Reply, header, read_body
+from gateway.wire import BINARY, Exchange, Handler, Reply, header, read_body
 from ledger import messages
 from ledger.errors import MalformedInput, Unavailable
 from ledger.messages import Message
 from settlement.conduct import STATEMENTS_MAX
 
-__all__ = ["MEDIA_TYPE", "PATH", "decode_statements", "described", "encode_statements", "handlers"]
+__all__ = ["PATH", "decode_statements", "described", "encode_statements", "handlers"]
 
 PATH = "/v1/statements"
-MEDIA_TYPE = b"application/octet-stream"
 DELIVERY_COUNT_MAX = 4
 """Deliveries under way at once: each may be large, and nobody is known before the whole of it is read."""
 _LENGTH = struct.Struct("<I")
@@ -65,8 +64,11 @@ def handlers(node: Node) -> Mapping[str, Handler]:
     async def deliver(exchange: Exchange) -> Reply:
         nonlocal under_way
         node.check_serving()
-        if header(exchange.scope, b"content-type") != MEDIA_TYPE or exchange.scope["query_string"]:
-            raise MalformedInput("MEDIA_TYPE_UNSUPPORTED", "A delivery is application/octet-stream without a query.")
+        if exchange.scope["query_string"]:
+            raise MalformedInput("PARAMETER_INVALID", "A delivery has no query.")
+        if header(exchange.scope, b"content-type") != BINARY:
+            expected = BINARY.decode("ascii")
+            raise MalformedInput("MEDIA_TYPE_UNSUPPORTED", "The body has another media type.", expected=expected)
         if under_way == DELIVERY_COUNT_MAX:
             raise Unavailable("OVERLOADED", "Too many deliveries are under way.", retry_after_s=limits.retry_after_s)
         under_way += 1
@@ -76,7 +78,7 @@ def handlers(node: Node) -> Mapping[str, Handler]:
             )
             offered = await node.runtime.offload(decode_statements, body)
             answers = await node.conduct.deliver(offered)
-            return Reply(200, await node.runtime.offload(encode_statements, answers), MEDIA_TYPE)
+            return Reply(200, await node.runtime.offload(encode_statements, answers), BINARY)
         finally:
             under_way -= 1
 
@@ -85,9 +87,7 @@ def handlers(node: Node) -> Mapping[str, Handler]:
 
 def described() -> dict[str, dict[str, Any]]:
     """Describe deliveries for OpenAPI."""
-    content = {
-        MEDIA_TYPE.decode(): {"schema": {"type": "string", "format": "binary"}, "example": "length, statement …"}
-    }
+    content = {BINARY.decode(): {"schema": {"type": "string", "format": "binary"}, "example": "length, statement …"}}
     return {
         PATH: {
             "summary": "Deliver statements of the settlement cycle",

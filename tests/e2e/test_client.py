@@ -18,7 +18,7 @@ from gateway.client import Client, ProblemError, ServerUnreachable, Signer
 from gateway.client.sync import BACKOFF_MS_MAX, TRY_COUNT
 from gateway.routes.statements import PATH, encode_statements
 from ledger import signatures
-from ledger.errors import MalformedInput
+from ledger.errors import InvariantViolation, MalformedInput
 from ledger.messages import public_bytes
 from ledger.runtime import ManualRuntime
 from settlement.statements import CloseBody, sign
@@ -309,3 +309,27 @@ def test_an_operator_that_was_restarted_finishes_what_it_finds(network: Network)
         time.sleep(0.02)
     assert operator.health()["status"] == "ok"
     assert customer.payment(receipt["uetr"])["state"] == "SETTLED"
+
+
+def test_a_node_that_cannot_trust_itself_stops(network: Network) -> None:
+    """After a broken invariant a node takes and shows nothing, says so with 503, and a new start heals it."""
+    node, server = network.nodes["HK"], network.servers["HK"]
+    digest = network.digest("HK")
+    node.loop.call_soon_threadsafe(node.halt, InvariantViolation("I2: as asked"))
+    customer = network.client("HK", key_of("customer-HK"), try_count=1)
+    wallets = network.wallets["HK"]
+    asks: list[Callable[[], Any]] = [
+        customer.health,
+        lambda: customer.account(wallets["a"]),
+        lambda: customer.pay(debtor=wallets["a"], creditor=wallets["b"], asset="HKD", amount=1),
+    ]
+    deadline = time.monotonic() + READY_S_MAX
+    while not node.is_halted and time.monotonic() < deadline:
+        time.sleep(0.01)
+    for ask in asks:
+        with pytest.raises(ProblemError) as caught:
+            ask()
+        assert (caught.value.status, caught.value.code) == (503, "NODE_STOPPED")
+    server.stop()
+    network.start_node("HK")
+    assert network.digest("HK") == digest

@@ -12,7 +12,10 @@ import pytest
 
 from gateway.client import Client, ProblemError, Signer
 from ledger.accounts import address as address_of
+from ledger.accounts import parse_address
 from ledger.messages import public_bytes
+from ledger.transfers import transfers
+from settlement import columns
 from tests.http_fixture import PAYMENTS, assert_problem, pay_arguments, pay_body, send, signed_pay
 from tests.network_fixture import FUNDS, NETWORK, Network, key_of, running_network
 
@@ -325,6 +328,7 @@ def test_a_payment_moves_money_and_can_be_read(network: Network, customer: Clien
     assert int(customer.account(wallets["a"])["posted"]) == before - 250
     view = customer.payment(receipt["uetr"])
     assert (view["state"], view["money"]) == ("SETTLED", {"asset": "CNY", "amount": "250"})
+    assert view["settled_at"] == customer.block(receipt["block_height"])["timestamp"]
     assert view["position"] == receipt["position"] + 1
     assert next(customer.records(wallets["a"]))["uetr"] == receipt["uetr"]
     header = customer.block(receipt["block_height"])
@@ -388,6 +392,49 @@ def test_a_batch_is_answered_with_the_place_of_its_results(network: Network, cus
     with pytest.raises(ProblemError) as caught:
         list(network.client("SH", key_of("shop-SH")).batch_results(data["position"]))
     assert caught.value.code == "MESSAGE_NOT_FOUND"
+
+
+def test_columns_move_money_inside_one_book(network: Network, customer: Client) -> None:
+    """Transfers in columns are a 202 whose results have one entry an item, under the signer's own ids."""
+    wallets = [parse_address(network.wallets["SH"][name])[1] for name in ("a", "b")]
+    commands = transfers(3)
+    commands["id_lo"] = [1, 2, 3]
+    commands["amount"] = [10, 50 * FUNDS, 20]
+    commands["debit"], commands["credit"] = wallets
+    before = int(customer.account(network.wallets["SH"]["a"])["posted"])
+    data = customer.transfer_columns(columns.encode(commands))
+    assert (data["item_count"], data["accepted_count"], data["refused_count"]) == (3, 2, 1)
+    results = list(customer.batch_results(data["position"]))
+    assert [entry["result"] for entry in results] == ["OK", "DEBIT_LIMIT", "OK"]
+    assert [entry["id"][-1] for entry in results] == ["1", "2", "3"]
+    assert int(customer.account(network.wallets["SH"]["a"])["posted"]) == before - 30
+
+
+@pytest.mark.parametrize(
+    ("body", "media_type", "status", "code"),
+    [
+        (b"HGT0", "application/octet-stream", 400, "COLUMNS_MALFORMED"),
+        (b"{}", "application/json", 415, "MEDIA_TYPE_UNSUPPORTED"),
+    ],
+)
+def test_columns_that_are_none_are_refused(
+    network: Network, customer: Client, unmoved: None, *, body: bytes, media_type: str, status: int, code: str
+) -> None:
+    """Bytes that are no columns, and columns under another media type, are refused."""
+    with pytest.raises(ProblemError) as caught:
+        customer.post("/v1/transfers", body, content_type=media_type)
+    assert (caught.value.status, caught.value.code) == (status, code)
+
+
+def test_nobody_moves_somebody_elses_money_in_columns(network: Network, customer: Client, unmoved: None) -> None:
+    """One foreign debit refuses all columns, and names the item."""
+    wallets = [parse_address(network.wallets["SH"][name])[1] for name in ("a", "b")]
+    commands = transfers(2)
+    commands["id_lo"], commands["amount"] = [11, 12], [1, 1]
+    commands["debit"], commands["credit"] = wallets, wallets[::-1]
+    with pytest.raises(ProblemError) as caught:
+        customer.transfer_columns(columns.encode(commands))
+    assert (caught.value.status, caught.value.code, caught.value.fields) == (403, "NOT_OWNER", {"item": 1})
 
 
 def test_a_window_settles_over_http(network: Network, customer: Client) -> None:
