@@ -206,10 +206,9 @@ class PostgresqlStore(SqlStore):
     def _check_writer(self, connection: Connection) -> None:
         """Read epoch and settings in one statement: each costs an exchange with the server."""
         query = select(tables.meta.c.epoch, *_settings(_DURABLE)).with_for_update()
-        row = connection.execute(query).one_or_none()
-        self._check_epoch(None if row is None else row[0])
-        if row is not None:
-            _compare(row[1:])
+        epoch, *found = connection.execute(query).one_or_none() or (None,)
+        self._check_epoch(epoch)
+        _compare(found)
 
     def _append_failure(self, error: DBAPIError, *, is_committing: bool) -> Exception:
         """Tell what is known: before the commit nothing was stored, while committing only a refusal is an answer."""

@@ -120,7 +120,7 @@ class SqlStore(ABC):
     def genesis(self) -> bytes:
         """Give the genesis document's canonical bytes."""
         with self._reading() as connection:
-            return _blob(connection.execute(select(tables.meta.c.genesis)).scalar_one())
+            return _blob(connection.execute(select(tables.meta.c.genesis)).scalar_one_or_none())
 
     def blocks(self, from_height: int = 1) -> Iterator[EncodedBlock]:
         """Give the blocks from a height on, each in a short transaction, so that nothing waits for a reader."""

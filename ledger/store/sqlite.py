@@ -145,18 +145,13 @@ class SqliteStore(SqlStore):
         return Unavailable("STORE_FAILED", "The block could not be made durable.", retry_after_s=1)
 
     def _appended(self, size: int) -> None:
-        """Keep the log from growing."""
-        if self._writes is not None:
-            self._move_log(self._writes, size)
-
-    def _move_log(self, writes: Engine, size: int) -> None:
         """Start moving the log when enough has come together; finish a move that has ended."""
         self._unmoved_size += size
-        if self._move is not None and self._move.done():
+        if self._move is not None and self._writes is not None and self._move.done():
             try:
                 self._move.result()
                 # What was appended meanwhile is little: moved here, between two appends, the log can start again.
-                _checkpoint(writes)
+                _checkpoint(self._writes)
             except sqlite3.Error as error:
                 self._failure = f"the log could not be moved: {error}"
             self._move = None

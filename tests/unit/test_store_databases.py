@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import zstandard
 
-from ledger.errors import Conflict, IntegrityFailure, LedgerError, MalformedInput, NotFound
+from ledger.errors import Conflict, IntegrityFailure, InvariantViolation, LedgerError, MalformedInput, NotFound
 from ledger.store import (
+    PART_SIZE,
     PostgresqlStore,
     SqliteStore,
+    base,
     create_store,
     open_store,
     open_store_reader,
+    sqlite,
 )
 from tests.block_fixture import Blocks, encoded, stored
 from tests.ledger_fixture import GENESIS_BYTES, make_runtime
-from tests.store_places import Database
+from tests.store_places import Database, SqlitePlace
 
 SEED = 20_260_101
 LARGE = 2_000
@@ -129,6 +134,48 @@ def test_rows_that_contradict_each_other_are_refused(database: Database, stateme
 
     assert (caught.value.code, caught.value.block) == ("STORE_CORRUPT", 1)
     store.close()
+
+
+def test_a_lost_genesis_is_damage(database: Database) -> None:
+    """When the row with genesis and epoch is lost under an open store, reading it fails and nothing is appended."""
+    store = database.create()
+    database.run("DELETE FROM meta")
+    with pytest.raises(IntegrityFailure, match="STORE_CORRUPT"):
+        store.genesis()
+    assert refusal(lambda: store.append(Blocks(SEED).make())) == "LEDGER_LOCKED"
+    assert store.last_height() == 0
+    store.close()
+
+
+def test_a_reader_cannot_take_over(database: Database) -> None:
+    """A store that was opened for reading has no way to become the writer."""
+    database.create().close()
+    reader = database.open_reader()
+    with pytest.raises(InvariantViolation, match="reader"):
+        reader._take_over()
+    reader.close()
+
+
+def test_a_well_marked_part_is_still_read_strictly() -> None:
+    """A part with the right checksum that is no frame, or a frame of an impossible size, is refused."""
+    cut = zstandard.compress(bytes(1000))[:-1]
+    for frame in (b"no frame at all", cut, zstandard.compress(b""), zstandard.compress(bytes(PART_SIZE + 1))):
+        data = frame + base._checksum(frame, height=1, part=0)
+        with pytest.raises(IntegrityFailure, match="STORE_CORRUPT"):
+            base.decompress(data, height=1, part=0)
+
+
+def test_opening_a_busy_file_can_be_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While another process holds the file, opening it for writing is busy, and works afterwards."""
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_S", 0)
+    place = SqlitePlace(tmp_path / "journal.db")
+    place.create().close()
+    other = sqlite3.connect(place.path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    assert refusal(place.open) == "STORE_BUSY"
+    other.execute("ROLLBACK")
+    other.close()
+    place.open().close()
 
 
 def test_any_changed_byte_of_a_part_is_seen(database: Database) -> None:

@@ -242,6 +242,20 @@ def test_our_setting_goes_before_the_servers(place: PostgresqlPlace) -> None:
     store.close()
 
 
+def test_a_notice_is_no_warning(place: PostgresqlPlace) -> None:
+    """What the server merely mentions while it commits does not put the commit in doubt."""
+    store = place.create()
+    body = "BEGIN RAISE NOTICE 'mentioned'; RETURN NULL; END"
+    place.run(f"CREATE FUNCTION mention() RETURNS trigger LANGUAGE plpgsql AS $${body}$$")
+    place.run(
+        "CREATE CONSTRAINT TRIGGER late AFTER INSERT ON blocks DEFERRABLE INITIALLY DEFERRED "
+        "FOR EACH ROW EXECUTE FUNCTION mention()"
+    )
+    store.append(Blocks(SEED).make())
+    assert store.last_height() == 1
+    store.close()
+
+
 # --- commits without an answer ----------------------------------------------------------------------------------------
 
 
@@ -329,6 +343,12 @@ def test_a_database_that_is_not_there_is_unreachable(place: PostgresqlPlace) -> 
     failure = refusal(lambda: PostgresqlStore.create(url, GENESIS_BYTES, runtime=make_runtime()))
     assert failure.code == "STORE_UNREACHABLE"
     assert "elsewhere" in failure.sentence
+
+
+def test_a_url_of_another_driver_is_refused() -> None:
+    """The class takes URLs of its own driver and no others."""
+    for url in ("postgresql://x@/y", "sqlite:///journal.db"):
+        assert code_of(lambda url=url: PostgresqlStore.open(url, runtime=make_runtime())) == "STORE_URL"
 
 
 def test_a_missing_driver_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
