@@ -24,17 +24,26 @@ Number = Any
 Row = Any
 """In the signature of a kernel: one element of a structured array, by reference."""
 
-KERNEL_FILES = ("compiled.py", "groups.py", "holds.py", "posting.py", "registry.py")
+# The ledger's kernels, and where their constants come from: a constant is compiled in.
+KERNEL_FILES = (
+    "accounts.py",
+    "compiled.py",
+    "groups.py",
+    "holds.py",
+    "posting.py",
+    "registry.py",
+    "transfers.py",
+)
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 @functools.cache
-def source_digest() -> str:
-    """Give SHA-256 over the files that hold kernels."""
+def source_digest(own_file: str) -> str:
+    """Give SHA-256 over the ledger's files with kernels, which others may call, and the file of one kernel."""
     digest = hashlib.sha256()
-    for name in KERNEL_FILES:
-        digest.update(Path(__file__).with_name(name).read_bytes())
+    for path in (*(Path(__file__).with_name(name) for name in KERNEL_FILES), Path(own_file)):
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
 
 
@@ -44,7 +53,8 @@ def kernel(function: _Function) -> _Function:
     cache: Any = getattr(compiled, "_cache", None)
     if cache is None:
         return function  # NUMBA_DISABLE_JIT: everything is plain, so that a coverage run sees the lines of the kernels
-    cache._cache_file._source_stamp = source_digest()  # noqa: SLF001 - numba has no public way to say this
+    stamp = source_digest(function.__code__.co_filename)
+    cache._cache_file._source_stamp = stamp  # noqa: SLF001 - numba has no public way to say this
     return cast("_Function", compiled)
 
 

@@ -83,7 +83,14 @@ def test_every_file_with_a_kernel_is_in_the_digest() -> None:
 def test_compiled_code_on_disk_carries_the_digest_of_all_kernels() -> None:
     """The cache of each kernel is stamped with the digest over all kernel files, not with one file's date."""
     for name, function in kernels().items():
-        assert function._cache._cache_file._source_stamp == source_digest(), name
+        own_file = function.py_func.__code__.co_filename
+        assert function._cache._cache_file._source_stamp == source_digest(own_file), name
+
+
+def test_a_kernel_elsewhere_depends_on_its_own_file_too() -> None:
+    """A kernel outside the ledger's own files is compiled anew when its file changes, or one of theirs."""
+    assert _twice._cache._cache_file._source_stamp == source_digest(__file__)
+    assert source_digest(__file__) != source_digest(compiled.__file__)
 
 
 def test_kernels_leave_the_interpreter_lock() -> None:
