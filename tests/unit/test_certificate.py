@@ -187,6 +187,15 @@ def test_lies_that_are_signed_are_found(
         verify(assemble(replaced(document, place, body, speaker=speaker, key=key)), PAIR)
 
 
+def test_amounts_that_the_list_has_fixed_stand(document: bytes) -> None:
+    """An acceptance that pays out another amount than the list says is found although its node signed it."""
+    body = body_at(document, 3)
+    amounts = (4_001).to_bytes(8, "little") + body.creditor_amounts[8:]
+    stored = replaced(document, 3, msgspec.structs.replace(body, creditor_amounts=amounts), speaker="HK", key="NODE-HK")
+    with pytest.raises(IntegrityFailure, match="changes an amount"):
+        verify(assemble(stored), PAIR)
+
+
 def conspire(settled: Steps, **changes: Any) -> bytes:
     """Have operator and both nodes sign a false proposal together, with votes and a decision that follow from it."""
     stored: dict[str, Message] = dict(settled.window("SH").statements)

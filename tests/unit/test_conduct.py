@@ -339,6 +339,17 @@ async def test_other_conflicts_end_the_run() -> None:
             await operator(pair, positions=reject).settle(WINDOW)
 
 
+async def test_torn_positions_end_the_run() -> None:
+    """Positions that make no proposal reach the caller as what they are."""
+
+    def torn(view: PositionsView) -> PositionsView:
+        return msgspec.structs.replace(view, outgoing=msgspec.structs.replace(view.outgoing, amounts=b""))
+
+    async with Pair.make(world_with_payments()) as pair:
+        with pytest.raises(Conflict, match="POSITIONS_MISMATCH"):
+            await operator(pair, positions=torn).settle(WINDOW)
+
+
 async def test_nodes_seen_at_different_attempts_are_asked_again() -> None:
     """When another run goes on between two looks, the operator looks again, but not for ever."""
     async with Pair.make(world_with_payments()) as pair:

@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ledger.compiled import plain
 from ledger.errors import InvariantViolation, Rejected
+from settlement import netting
 from settlement.netting import bilateral, check_sums, entries, exact_sum, multilateral, net_entries
 
 CENTRAL, COMERCIAL, MERIDIONAL = range(3)
@@ -22,9 +24,9 @@ AMOUNT = np.array([25, 7, 17, 9, 11, 14], np.int64)
 
 def test_the_published_example_nets_multilaterally() -> None:
     """Banco de México's six payments net to -4, +13 and -9, and 84.3 per cent of them need not be paid."""
-    netting = multilateral(PAYER, PAYEE, AMOUNT, count=3)
-    assert netting.nets.tolist() == [-4, 13, -9]
-    assert (netting.gross, netting.net, netting.saving_bp) == (83, 13, 8433)
+    found = multilateral(PAYER, PAYEE, AMOUNT, count=3)
+    assert found.nets.tolist() == [-4, 13, -9]
+    assert (found.gross, found.net, found.saving_bp) == (83, 13, 8433)
 
 
 def test_the_published_example_nets_bilaterally() -> None:
@@ -41,35 +43,35 @@ def test_the_published_example_nets_bilaterally() -> None:
 def test_nothing_nets_to_nothing() -> None:
     """No payments give zero positions and no saving."""
     none = np.array([], np.uint32)
-    netting = multilateral(none, none, none.astype(np.int64), count=2)
-    assert netting.nets.tolist() == [0, 0]
-    assert (netting.gross, netting.saving_bp) == (0, 0)
+    found = multilateral(none, none, none.astype(np.int64), count=2)
+    assert found.nets.tolist() == [0, 0]
+    assert (found.gross, found.saving_bp) == (0, 0)
     assert bilateral(none, none, none.astype(np.int64)).saving_bp == 0
 
 
 def test_payments_to_oneself_need_no_settlement() -> None:
     """A payment within one participant is gross, and leaves nothing to pay in either form."""
     one, amount = np.array([1], np.uint32), np.array([5], np.int64)
-    netting = multilateral(one, one, amount, count=2)
-    assert (netting.nets.tolist(), netting.gross, netting.net) == ([0, 0], 5, 0)
+    found = multilateral(one, one, amount, count=2)
+    assert (found.nets.tolist(), found.gross, found.net) == ([0, 0], 5, 0)
     assert bilateral(one, one, amount).net == 0
 
 
 def test_only_what_is_selected_counts() -> None:
     """Entries of payments that are not selected change no position."""
     rows = entries(payment=[0, 0, 1, 1], slot=[0, 1, 1, 0], amount=[-7, 7, -5, 5])
-    netting = net_entries(rows, slot_count=2, selected=np.array([False, True]))
-    assert netting.nets.tolist() == [5, -5]
-    assert netting.gross == 5
+    found = net_entries(rows, slot_count=2, selected=np.array([False, True]))
+    assert found.nets.tolist() == [5, -5]
+    assert found.gross == 5
 
 
 def test_sums_are_exact_to_the_last_unit() -> None:
     """Positions up to 2^63 - 1 come out exactly, also when partial sums go beyond."""
     largest = 2**63 - 1
     rows = entries(payment=[0, 1, 2, 3], slot=[0, 0, 0, 1], amount=[largest, largest, -largest, -largest])
-    netting = net_entries(rows, slot_count=2)
-    assert netting.nets.tolist() == [largest, -largest]
-    assert netting.gross == 2 * largest
+    found = net_entries(rows, slot_count=2)
+    assert found.nets.tolist() == [largest, -largest]
+    assert found.gross == 2 * largest
     assert exact_sum(np.full(7, largest)) == 7 * largest
 
 
@@ -106,6 +108,15 @@ def test_sums_are_checked_per_asset() -> None:
         check_sums(nets, np.array([1, 2, 2, 1]))
 
 
+def test_compiled_and_plain_sums_agree() -> None:
+    """The compiled loop and the plain one give the same halves."""
+    slots, amounts = np.array([0, 1, 0]), np.array([-5, 2**62, 2**40 + 3])
+    sums = [(np.zeros(2, np.int64), np.zeros(2, np.int64)) for _ in range(2)]
+    netting._add_halves(slots, amounts, *sums[0])
+    plain(netting._add_halves)(slots, amounts, *sums[1])
+    assert [half.tolist() for half in sums[0]] == [half.tolist() for half in sums[1]]
+
+
 obligations = st.lists(
     st.tuples(st.integers(0, 5), st.integers(0, 5), st.one_of(st.integers(1, 9), st.integers(1, 2**60))), max_size=12
 )
@@ -119,10 +130,10 @@ def test_netting_agrees_with_the_naive_sum(rows: list[tuple[int, int, int]]) -> 
         expected[payer] -= amount
         expected[payee] += amount
     payer, payee, amount = (np.array([row[i] for row in rows], np.int64) for i in range(3))
-    netting = multilateral(payer.astype(np.uint32), payee.astype(np.uint32), amount, count=6)
-    assert netting.nets.tolist() == [expected[i] for i in range(6)]
-    assert netting.gross == sum(amount for _, _, amount in rows)
-    assert sum(netting.nets.tolist()) == 0
+    found = multilateral(payer.astype(np.uint32), payee.astype(np.uint32), amount, count=6)
+    assert found.nets.tolist() == [expected[i] for i in range(6)]
+    assert found.gross == sum(amount for _, _, amount in rows)
+    assert sum(found.nets.tolist()) == 0
 
 
 @given(obligations)

@@ -206,6 +206,13 @@ def test_text_for_bytes_is_not_read() -> None:
         read(data, kind="vote", ledger="HK", subject="1/1")
 
 
+def test_oversized_bodies_are_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A body beyond the limit of a message is refused unread."""
+    monkeypatch.setattr(messages, "BODY_SIZE_MAX", 1)
+    with pytest.raises(MalformedInput, match="STATEMENT_MALFORMED"):
+        read(b"\x91\x01", kind="close", ledger="--", subject="1/0")
+
+
 def test_unknown_kinds_are_refused() -> None:
     """A kind that does not exist is refused by name."""
     with pytest.raises(MalformedInput, match="STATEMENT_UNKNOWN"):

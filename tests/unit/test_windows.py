@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -9,9 +10,10 @@ import numpy as np
 import pytest
 
 from ledger.errors import InvariantViolation
+from ledger.state import State
 from ledger.transfers import Result
 from settlement import answers, applied, obligations, reservation
-from settlement.book import Group, PaymentState, WindowState, group_of
+from settlement.book import Book, Group, PaymentState, Window, WindowState, group_of
 from settlement.chart import AccountCode
 from settlement.obligations import Signed, check_acceptance
 from settlement.statements import (
@@ -599,6 +601,73 @@ def test_a_settlement_account_that_moved_otherwise_stops_the_node(
     steps.vote()
     monkeypatch.setattr("settlement.answers.own_nets", lambda *_: ())
     with pytest.raises(InvariantViolation, match="I11"):
+        steps.decide()
+
+
+def test_a_lost_carry_stops_the_node(steps: Steps) -> None:
+    """A window that carried in another number than the one before has carried out is never listed (I13)."""
+    steps.close()
+    steps.window("SH").carried_in = 1
+    with pytest.raises(InvariantViolation, match="I13"):
+        answers.list_of(steps.world.sh.book, steps.window("SH"))
+
+
+def test_a_lost_deferral_stops_the_node(steps: Steps, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A closing that does not move on what it defers stops the node (I13)."""
+    monkeypatch.setattr(obligations, "LIST_COUNT_MAX", 2)
+    monkeypatch.setattr("settlement.windows._defer", lambda *_: None)
+    with pytest.raises(InvariantViolation, match="I13"):
+        steps.close()
+
+
+def test_an_uncovered_yes_stops_the_node(steps: Steps, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Net positions that the kernel refuses after they were found covered stop the node (I4)."""
+    steps.to_acceptance()
+    steps.propose()
+    sh = steps.world.sh
+    steps.deliver(steps.say("HK", steps.vote_of("HK")))
+    rows = sh.machine.state.account_rows
+    rows["minimum"][sh.account("SETTLE.ALPHA")] = 1_000_000_00
+    monkeypatch.setattr("settlement.answers.shortage", lambda *_: VoteReason.YES)
+    monkeypatch.setattr("settlement.reservation.shortage", lambda *_: VoteReason.YES)
+    with pytest.raises(InvariantViolation, match="I4"):
+        steps.deliver(steps.say("SH", steps.vote_of("SH")), ("SH",))
+
+
+@pytest.mark.parametrize(
+    ("harm", "named"),
+    [
+        (lambda window: window.outgoing.states.__setitem__(0, PaymentState.REJECTED), "I13"),
+        (lambda window: window.outgoing.append(window.outgoing.rows[:1]), "I13"),
+    ],
+)
+def test_payments_that_do_not_add_up_stop_the_node(
+    steps: Steps, harm: Callable[[Window], None], named: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A commit after which a window's payments are not as many as were signed stops the node (I13)."""
+    steps.to_acceptance()
+    steps.propose()
+    steps.vote()
+    honest = applied._end_outgoing
+
+    def harmed(book: Book, state: State, window: Window, **more: Any) -> None:
+        honest(book, state, window, **more)
+        harm(window)
+        if window.outgoing.count > 3:
+            window.outgoing.states[3] = PaymentState.CANCELLED
+
+    monkeypatch.setattr(applied, "_end_outgoing", harmed)
+    with pytest.raises(InvariantViolation, match=named):
+        steps.decide()
+
+
+def test_a_hold_that_outlives_its_window_stops_the_node(steps: Steps, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A commit that leaves a hold of its window alive stops the node (I7)."""
+    steps.to_acceptance()
+    steps.propose()
+    steps.vote()
+    monkeypatch.setattr(applied, "_end_incoming", lambda *_: None)
+    with pytest.raises(InvariantViolation, match="I7"):
         steps.decide()
 
 
