@@ -27,9 +27,9 @@ from settlement.statements import (
     digest_of,
     voters,
 )
-from tests.settlement_fixture import NETWORK, Node, World, key_of
+from tests.settlement_fixture import NETWORK, Node, World, key_of, uetr_of
 
-__all__ = ["Steps", "accepted", "refused"]
+__all__ = ["Steps", "accepted", "refused", "states", "world_with_payments"]
 
 
 def accepted(node: Node, message: Message) -> None:
@@ -182,3 +182,21 @@ class Steps:
         self.vote()
         self.decide()
         return self
+
+
+def world_with_payments() -> World:
+    """Give a world with three payments to Hong Kong: to dan, to eva with FX, and to an account that does not exist."""
+    world = World.funded()
+    world.quote(sell="HKD", maximum=1_000_000, buy="CNY", rate="1.08430000")
+    world.sh.pay("ann", world.payment("SH/WALLET.ann", "HK/WALLET.dan", 40_00))
+    fx = {"creditor_asset": "HKD", "quote": uetr_of("quote")}
+    world.sh.pay("cai", world.payment("SH/WALLET.cai", "HK/WALLET.eva", 100_00, **fx))
+    payment = world.payment("SH/WALLET.ann", "HK/WALLET.dan", 3_00)
+    world.sh.pay("ann", payment | {"creditor": world.address("HK/CLEARING.GAMMA"), "uetr": uetr_of("astray")})
+    return world
+
+
+def states(steps: Steps, ledger: str) -> tuple[list[int], list[int]]:
+    """Give the states of outgoing and incoming payments."""
+    window = steps.window(ledger)
+    return window.outgoing.states.tolist(), window.incoming.states.tolist()
