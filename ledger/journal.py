@@ -33,7 +33,9 @@ The full example is in ``docs/formats.md``.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -92,6 +94,7 @@ COUNTER_MAX = 2**63 - 1
 GROUP_RECORD_COUNT = 512
 GROUP_SIZE = GROUP_RECORD_COUNT * TRANSFER.itemsize
 """Bytes of one full group of records."""
+_RUN_RECORD_COUNT = 8 * GROUP_RECORD_COUNT
 
 _HEADER = struct.Struct("<8sHH2sBBQQIIQQQQ32s32s32s")
 _SECTION = struct.Struct("<HHIQ")
@@ -398,14 +401,8 @@ def layout(header: Header, body: bytes, *, whole: bool = True) -> Layout:
 
 def encode_transfers(records: Transfers) -> bytes:
     """Give the groups of columns."""
-    size = TRANSFER.itemsize
     output = np.empty(records.nbytes, np.uint8)
-    full = len(records) - len(records) % GROUP_RECORD_COUNT
-    for first, last, width in ((0, full, GROUP_RECORD_COUNT), (full, len(records), len(records) - full)):
-        if first == last:
-            continue
-        groups = output[first * size : last * size].reshape(-1, width * size)
-        rows = records[first:last].reshape(-1, width)
+    for groups, rows, width in _runs(output, records):
         for name, kind, offset in _COLUMNS:
             groups[:, width * offset : width * (offset + kind.itemsize)].view(kind)[...] = rows[name]
     return output.tobytes()
@@ -419,17 +416,28 @@ def decode_transfers(data: bytes | memoryview, count: int) -> Transfers:
     Raises:
         MalformedInput: the size is not that of ``count`` records.
     """
-    size = TRANSFER.itemsize
-    if len(data) != count * size:
+    if len(data) != count * TRANSFER.itemsize:
         raise MalformedInput("BODY_MALFORMED", "The transfers section has the wrong size.")
-    source = np.frombuffer(data, np.uint8)
     records = np.empty(count, TRANSFER)
-    full = count - count % GROUP_RECORD_COUNT
-    for first, last, width in ((0, full, GROUP_RECORD_COUNT), (full, count, count - full)):
-        if first == last:
-            continue
-        groups = source[first * size : last * size].reshape(-1, width * size)
-        rows = records[first:last].reshape(-1, width)
+    for groups, rows, width in _runs(np.frombuffer(data, np.uint8), records):
         for name, kind, offset in _COLUMNS:
             rows[name] = groups[:, width * offset : width * (offset + kind.itemsize)].view(kind)
     return records
+
+
+def _runs(columns: npt.NDArray[np.uint8], records: Transfers) -> Iterator[tuple[npt.NDArray[np.uint8], Transfers, int]]:
+    """Give runs of groups that have the same number of records, as columns and as rows, and that number.
+
+    A run is short enough to stay in the processor's cache while each column passes over it.
+    """
+    size = TRANSFER.itemsize
+    full = len(records) - len(records) % GROUP_RECORD_COUNT
+    starts = [*range(0, full, _RUN_RECORD_COUNT), full]
+    runs = [(first, last, GROUP_RECORD_COUNT) for first, last in itertools.pairwise(starts)]
+    for first, last, width in (*runs, (full, len(records), len(records) - full)):
+        if first != last:
+            yield (
+                columns[first * size : last * size].reshape(-1, width * size),
+                records[first:last].reshape(-1, width),
+                width,
+            )

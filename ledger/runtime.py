@@ -13,6 +13,7 @@ one.
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import heapq
 import itertools
 import os
@@ -23,19 +24,31 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import ParamSpec, Protocol, TypeVar
 
 from ledger.errors import MalformedInput
 
-__all__ = ["CrashPlan", "Lane", "ManualRuntime", "Runtime", "SystemRuntime", "free_port", "port_is_free"]
+__all__ = [
+    "CrashPlan",
+    "Lane",
+    "ManualRuntime",
+    "Runtime",
+    "SystemRuntime",
+    "free_port",
+    "keep_memory",
+    "port_is_free",
+]
 
 SECOND_NS = 1_000_000_000
 OFFLOAD_THREAD_COUNT = 8
 """Threads for offloaded work; verifying signatures releases the interpreter lock, so more than the cores do no harm."""
 SETTLE_TURN_COUNT = 64
 """Turns of the event loop a hand-moved clock gives to what it has woken before it moves on."""
+
+_KEPT_MEMORY = {-1: 2**30, -3: 2**25}
+"""Parameters of ``mallopt``: M_TRIM_THRESHOLD and M_MMAP_THRESHOLD, in bytes; the second may not be larger."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -46,6 +59,9 @@ class Lane(Protocol):
 
     def start(self, function: Callable[[], None]) -> asyncio.Future[None]:
         """Run ``function`` after all that was started before; the future tells its end. Call it from the event loop."""
+
+    def submit(self, function: Callable[[], None]) -> Future[None]:
+        """Do the same from any thread. Where everything is one thread, ``function`` runs, and may raise, at once."""
 
     def close(self) -> None:
         """Take no more; what was started still runs to its end."""
@@ -172,6 +188,9 @@ class _ThreadLane:
     def start(self, function: Callable[[], None]) -> asyncio.Future[None]:
         return asyncio.get_running_loop().run_in_executor(self._executor, function)
 
+    def submit(self, function: Callable[[], None]) -> Future[None]:
+        return self._executor.submit(function)
+
     def close(self) -> None:
         self._executor.shutdown(wait=False)
 
@@ -278,8 +297,26 @@ class _LoopLane:
 
         return asyncio.ensure_future(run())
 
+    def submit(self, function: Callable[[], None]) -> Future[None]:
+        function()
+        done: Future[None] = Future()
+        done.set_result(None)
+        return done
+
     def close(self) -> None:
         """Nothing to let go of."""
+
+
+def keep_memory() -> bool:
+    """Let the C library keep freed memory for the next block instead of giving it back; say whether it will.
+
+    Blocks are megabytes that come and go. Memory that was given back is mapped anew page by page, which costs several
+    times what is done with it. For processes that write or verify journals; only the GNU C library knows how.
+    """
+    setter = getattr(ctypes.CDLL(None), "mallopt", None)
+    if setter is None:
+        return False
+    return all(setter(parameter, size) == 1 for parameter, size in _KEPT_MEMORY.items())
 
 
 def free_port() -> int:

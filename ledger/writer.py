@@ -1,8 +1,9 @@
 """The single writer: what queues up becomes one block, one commit, and only then answers.
 
-The front is asyncio, the work runs on one thread of its own (a ``Lane``). While a block is being committed, new
-messages queue up and make the next one: group commit without a timer. One callback of the event loop delivers a whole
-block's answers. Reads run between blocks on the same thread, so that what they see is always durable.
+The front is asyncio, the work runs on one thread of its own (a ``Lane``), commits on another. While a block is being
+committed, new messages queue up and make the next one: group commit without a timer. When so much has queued that it
+fills a block anyway, it is applied during the commit; the answers still wait for their own. One callback of the event
+loop delivers a whole block's answers. Reads and decisions run between blocks, when the machine is what is durable.
 
 The first failure ends it: a commit that fails, a broken invariant, anything unforeseen. Whoever waits gets
 ``WRITER_STOPPED``, ``failure`` says why, and only a new start, which replays the journal, goes on from there. An answer
@@ -12,9 +13,11 @@ that never came may have been journaled; a retry tells (I8).
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
@@ -24,6 +27,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from ledger import genesis as genesis_format
 from ledger import journal, posting
 from ledger.errors import IntegrityFailure, InvariantViolation, LedgerError, MalformedInput, Unavailable
+from ledger.journal import Block
 from ledger.machine import Admitted, Answer, Draft, Interpreter, Machine
 from ledger.replay import Follower
 from ledger.runtime import Lane, Runtime
@@ -37,6 +41,10 @@ BATCH_LIMIT = 4_096
 """Messages of one block."""
 BATCH_SIZE_MAX = 16 * 2**20
 """Bytes of message bodies of one block; a single larger message makes a block of its own."""
+OVERLAP_COUNT = 64
+OVERLAP_SIZE = 2**18
+"""Messages, or bytes of bodies, from which on a block is applied while the one before is still being committed: with
+less at hand, waiting for the commit gives fewer and fuller blocks, and sooner answers."""
 TICK_S = 1
 """How often an idle node looks for holds that are due."""
 
@@ -93,15 +101,19 @@ class Writer:
         self._runtime = runtime
         self._queue_limit = queue_limit
         self._batch_limit = batch_limit
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
         self._waiting: deque[_Waiting] = deque()
+        self._waiting_size = 0
+        self._bundle_count = 0
         self._queries: deque[_Query[Any]] = deque()
         self._in_turn: list[_Waiting | _Query[Any]] = []
+        self._committing: tuple[Future[None], list[Outcome]] | None = None
         self._is_tick_due = False
         self._is_draining = False
         self._is_open = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._lane: Lane | None = None
+        self._commit_lane: Lane | None = None
         self._drain_future: asyncio.Future[None] | None = None
         self._tick_task: asyncio.Task[None] | None = None
 
@@ -111,6 +123,7 @@ class Writer:
         """Begin to take messages."""
         self._loop = asyncio.get_running_loop()
         self._lane = self._runtime.lane("writer")
+        self._commit_lane = self._runtime.lane("commit")
         self._is_open = True
         self._tick_task = asyncio.create_task(self._tick())
 
@@ -122,8 +135,9 @@ class Writer:
             await asyncio.wait([self._tick_task])
         while self._drain_future is not None and not self._drain_future.done():
             await asyncio.wait([self._drain_future])
-        if self._lane is not None:
-            self._lane.close()
+        for lane in (self._lane, self._commit_lane):
+            if lane is not None:
+                lane.close()
 
     async def submit(self, admitted: Admitted) -> Answer:
         """Journal a message and give its place; returns after the commit. A retry gets the first answer again (I8).
@@ -172,6 +186,12 @@ class Writer:
         future = self._future(len(self._waiting))
         with self._lock:
             self._waiting.append(_Waiting(admitted, work, future))
+            if admitted is None:
+                self._bundle_count += 1
+            else:
+                self._waiting_size += len(admitted.message.body)
+            if self._committing is not None and self._is_worth_overlapping():
+                self._lock.notify()
         self._wake()
         return future
 
@@ -201,9 +221,11 @@ class Writer:
         self._is_open = False
         if self._tick_task is not None:
             self._tick_task.cancel()
-        for item in (*self._in_turn, *self._waiting, *self._queries):
-            if not item.future.done():
-                item.future.set_exception(_stopped())
+        unanswered = [] if self._committing is None else [future for future, _, _ in self._committing[1]]
+        unanswered += [item.future for item in (*self._in_turn, *self._waiting, *self._queries)]
+        for waiting in unanswered:
+            if not waiting.done():
+                waiting.set_exception(_stopped())
         self._waiting.clear()
         self._queries.clear()
 
@@ -230,24 +252,53 @@ class Writer:
     def _drain(self) -> None:
         """Serve what has queued, turn by turn, until nothing is left."""
         while True:
+            if not self._is_overlap_due():
+                self._finish_commit()
             queries, waiting = self._take()
             if queries:
                 self._deliver([_ask(query, self._machine) for query in queries])
             if waiting and waiting[0].work is not None:
                 self._deliver([self._bundle_turn(waiting[0].work, waiting[0].future)])
             elif waiting:
-                self._deliver(self._message_turn(waiting))
+                self._message_turn(waiting)
             elif self._is_tick_due:
                 self._is_tick_due = False
                 self._expire()
             elif not queries and self._rest():
                 return
 
-    def _take(self) -> tuple[list[_Query[Any]], list[_Waiting]]:
-        """Take all reads, and the next bundle or the next block's messages."""
+    def _is_worth_overlapping(self) -> bool:
+        """Whether only messages wait, and enough of them to be applied during a commit. Call it with the lock."""
+        if self._bundle_count or self._queries:
+            return False
+        return len(self._waiting) >= min(OVERLAP_COUNT, self._batch_limit) or self._waiting_size >= OVERLAP_SIZE
+
+    def _is_overlap_due(self) -> bool:
+        """Wait until the last block is durable, or until enough has queued to go on meanwhile; say which came first."""
+        if self._committing is None:
+            return False
+        future = self._committing[0]
         with self._lock:
-            queries = list(self._queries)
-            self._queries.clear()
+            self._lock.wait_for(lambda: future.done() or self._is_worth_overlapping())
+            return not future.done()
+
+    def _finish_commit(self) -> None:
+        """Wait until the last block is durable, then give its answers."""
+        if self._committing is None:
+            return
+        future, outcomes = self._committing
+        future.result()
+        self._runtime.crossing("writer.after_commit")
+        self._committing = None
+        self._deliver(outcomes)
+
+    def _take(self) -> tuple[list[_Query[Any]], list[_Waiting]]:
+        """Take all reads, unless a commit is under way, and the next bundle or the next block's messages."""
+        with self._lock:
+            queries = []
+            if self._committing is None:
+                queries = list(self._queries)
+                self._queries.clear()
             waiting: list[_Waiting] = []
             size = 0
             while self._waiting and len(waiting) < self._batch_limit:
@@ -257,7 +308,9 @@ class Writer:
                     break
                 waiting.append(self._waiting.popleft())
                 if admitted is None:
+                    self._bundle_count -= 1
                     break
+                self._waiting_size -= len(admitted.message.body)
             self._in_turn = [*queries, *waiting]
             return queries, waiting
 
@@ -273,14 +326,21 @@ class Writer:
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._answer, outcomes)
 
-    def _message_turn(self, waiting: list[_Waiting]) -> list[Outcome]:
-        """Make a block of messages; each gets its own answer."""
+    def _message_turn(self, waiting: list[_Waiting]) -> None:
+        """Make a block of messages and start its commit; each message gets its own answer afterwards."""
         batch = (item.admitted for item in waiting if item.admitted is not None)
-        draft = self._block(batch, self._next_timestamp_ns())
-        return [
+        draft = self._apply(batch, self._next_timestamp_ns())
+        outcomes: list[Outcome] = [
             (item.future, None, outcome) if isinstance(outcome, LedgerError) else (item.future, outcome, None)
             for item, outcome in zip(waiting, draft.outcomes, strict=True)
         ]
+        block = None if draft.is_empty else self._seal(draft)
+        # A retry may be answered from the block that is still being committed.
+        self._finish_commit()
+        if block is None:
+            self._deliver(outcomes)
+        else:
+            self._start_commit(block, outcomes)
 
     def _bundle_turn(self, work: Callable[[Machine], Sequence[Admitted]], future: asyncio.Future[Any]) -> Outcome:
         """Let a decision be made, and make a block of it."""
@@ -317,19 +377,38 @@ class Writer:
         return max(self._runtime.now_ns(), self._machine.timestamp_ns + 1)
 
     def _block(self, batch: Iterable[Admitted], timestamp_ns: int) -> Draft:
-        """Apply, seal and commit one block; a draft without records is none."""
-        runtime, machine = self._runtime, self._machine
-        runtime.crossing("writer.before_apply")
-        draft = machine.apply(batch, timestamp_ns)
-        runtime.crossing("writer.after_apply")
-        if draft.is_empty:
-            return draft
-        block = journal.seal(draft, self._private_key, ledger=machine.genesis.ledger)
-        runtime.crossing("writer.before_commit")
-        self._store.append(block)
-        runtime.crossing("writer.after_commit")
-        machine.seal(block.hash)
+        """Make one block and wait until it is durable; a draft without records is none."""
+        draft = self._apply(batch, timestamp_ns)
+        if not draft.is_empty:
+            self._start_commit(self._seal(draft), [])
+            self._finish_commit()
         return draft
+
+    def _apply(self, batch: Iterable[Admitted], timestamp_ns: int) -> Draft:
+        self._runtime.crossing("writer.before_apply")
+        draft = self._machine.apply(batch, timestamp_ns)
+        self._runtime.crossing("writer.after_apply")
+        return draft
+
+    def _seal(self, draft: Draft) -> Block:
+        """Seal a draft, so that the next block can be applied on it."""
+        block = journal.seal(draft, self._private_key, ledger=self._machine.genesis.ledger)
+        self._machine.seal(block.hash)
+        return block
+
+    def _start_commit(self, block: Block, outcomes: list[Outcome]) -> None:
+        """Start making a block durable."""
+        if self._commit_lane is None:
+            raise InvariantViolation("a block before the writer was started")
+        self._runtime.crossing("writer.before_commit")
+        future = self._commit_lane.submit(functools.partial(self._store.append, block))
+        self._committing = future, outcomes
+        future.add_done_callback(self._committed)
+
+    def _committed(self, _: Future[None]) -> None:
+        """Wake the lane if it waits for the commit."""
+        with self._lock:
+            self._lock.notify()
 
 
 def open_machine(

@@ -187,21 +187,25 @@ class WriterHistory(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Let every hold expire, verify the journal, and hold its money against the model."""
-        if self.node is not None:
-            self.run(self.runtime.advance(2 * HOLD_S))
-            self.run(self.node.writer.stop())
-            report = verify(self.store, interpreter_factory=FixtureInterpreter, runtime=self.runtime, compiled=False)
-            journaled = dict(self.journaled())
-            assert (
-                self.known.items() <= {serial: report.machine.answers[key] for serial, key in journaled.items()}.items()
-            )
-            assert set(journaled) <= self.sent
-            assert report.message_count == len(ACCOUNTS) + len(journaled)
-            holds = [serial for serial in journaled if serial % 3 == 0]
-            assert report.expired_count == len(holds)
-            assert report.machine.state.balance(2) == sum(journaled) - sum(holds)
-            assert report.machine.state.hold_count == 0
-        self.loop.close()
+        try:
+            if self.node is not None:
+                self.close_and_compare(self.node)
+        finally:
+            self.loop.close()
+
+    def close_and_compare(self, node: Node) -> None:
+        """Do what ``teardown`` says."""
+        self.run(self.runtime.advance(2 * HOLD_S))
+        self.run(node.writer.stop())
+        report = verify(self.store, interpreter_factory=FixtureInterpreter, runtime=self.runtime, compiled=False)
+        journaled = dict(self.journaled())
+        assert self.known.items() <= {serial: report.machine.answers[key] for serial, key in journaled.items()}.items()
+        assert set(journaled) <= self.sent
+        assert report.message_count == len(ACCOUNTS) + len(journaled)
+        holds = [serial for serial in journaled if serial % 3 == 0]
+        assert report.expired_count == len(holds)
+        assert report.machine.state.balance(2) == sum(journaled) - sum(holds)
+        assert report.machine.state.hold_count == 0
 
     def journaled(self) -> Iterator[tuple[int, tuple[int, str]]]:
         """Give the number of each journaled payment, read from its body, and the key of its answer."""

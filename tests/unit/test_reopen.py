@@ -11,6 +11,7 @@ import pytest
 from ledger import journal
 from ledger.audit import verify
 from ledger.errors import IntegrityFailure
+from ledger.journal import Block
 from ledger.machine import Answer
 from ledger.runtime import SystemRuntime
 from ledger.store import MemoryStore, SqliteStore
@@ -138,4 +139,84 @@ async def test_a_retry_after_reopening_gets_the_first_answer(tmp_path: Path) -> 
         await node.writer.stop()
         store.close()
     assert answers[0] == answers[1]
+    runtime.close()
+
+
+class GatedStore(MemoryStore):
+    """A store whose commits wait at a gate and note what the machine has reached meanwhile."""
+
+    def __init__(self, runtime: SystemRuntime) -> None:
+        super().__init__(GENESIS_BYTES, runtime=runtime)
+        self.gate = threading.Event()
+        self.entered = threading.Semaphore(0)
+
+    def append(self, block: Block) -> None:
+        """Wait, then append."""
+        self.entered.release()
+        if not self.gate.wait(30):
+            raise TimeoutError
+        super().append(block)
+
+
+async def test_a_full_block_is_applied_while_the_last_is_committed() -> None:
+    """With enough at hand the next block is applied during a commit; answers and reads wait until it is durable."""
+    runtime = SystemRuntime()
+    store = GatedStore(runtime)
+    node = Node(runtime, store, make_machine(), batch_limit=4)
+    await node.writer.start()
+    first = asyncio.ensure_future(node.submit_all(note(1)))
+    await runtime.offload(store.entered.acquire)
+    rest = asyncio.ensure_future(node.submit_all(*(note(serial) for serial in range(2, 7))))
+    while node.machine.height < 2:  # the second block is applied though the first is not durable
+        await runtime.sleep(0.001)
+    read = asyncio.ensure_future(node.writer.read(lambda machine: (machine.height, store.last_height())))
+    await runtime.sleep(0.02)
+    assert store.last_height() == 0
+    assert not any(task.done() for task in (first, rest, read))
+    store.gate.set()
+    answers = [*await first, *await rest]
+    assert [answer.height for answer in answers] == [1, 2, 2, 2, 2, 3]
+    machine_height, store_height = await read
+    assert machine_height == store_height >= 2
+    await node.writer.stop()
+    verify(store, interpreter_factory=FixtureInterpreter, runtime=runtime)
+    runtime.close()
+
+
+async def test_a_commit_that_fails_takes_the_block_behind_it_along() -> None:
+    """When a commit fails, those who wait for it, for the block applied meanwhile and in the queue are all told."""
+    runtime = SystemRuntime()
+    store = GatedStore(runtime)
+    node = Node(runtime, store, make_machine(), batch_limit=4)
+    await node.writer.start()
+    waiting = [asyncio.ensure_future(node.submit_all(note(1)))]
+    await runtime.offload(store.entered.acquire)
+    waiting.append(asyncio.ensure_future(node.submit_all(*(note(serial) for serial in range(2, 12)))))
+    while node.machine.height < 2:
+        await runtime.sleep(0.001)
+    store.close()  # from now on it fails
+    store.gate.set()
+    outcomes = [outcome for task in waiting for outcome in await task]
+    assert [getattr(outcome, "code", outcome) for outcome in outcomes] == ["WRITER_STOPPED"] * 11
+    assert getattr(node.writer.failure, "code", None) == "STORE_FAILED"
+    await node.writer.stop()
+    runtime.close()
+
+
+async def test_a_retry_waits_for_the_commit_of_its_first() -> None:
+    """A retry that comes while its first is being committed is answered when that is durable, not before (I7)."""
+    runtime = SystemRuntime()
+    store = GatedStore(runtime)
+    node = Node(runtime, store, make_machine(), batch_limit=2)
+    await node.writer.start()
+    first = asyncio.ensure_future(node.submit(note(1)))
+    await runtime.offload(store.entered.acquire)
+    retries = asyncio.ensure_future(node.submit_all(note(1), note(1)))
+    await runtime.sleep(0.02)
+    assert not retries.done()
+    store.gate.set()
+    answer = await first
+    assert await retries == [answer, answer]
+    assert store.last_height() == 1
+    await node.writer.stop()
     runtime.close()

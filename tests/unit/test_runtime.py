@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import platform
 import signal
 import socket
 import subprocess
@@ -13,7 +15,7 @@ from collections.abc import Callable
 import pytest
 
 from ledger.errors import MalformedInput
-from ledger.runtime import SECOND_NS, CrashPlan, ManualRuntime, Runtime, SystemRuntime, free_port
+from ledger.runtime import SECOND_NS, CrashPlan, ManualRuntime, Runtime, SystemRuntime, free_port, keep_memory
 
 # --- the real world ---------------------------------------------------------------------------------------------------
 
@@ -38,6 +40,29 @@ def test_a_free_port_can_be_bound() -> None:
     """The port that is given can be bound on loopback."""
     with socket.socket() as server:
         server.bind(("127.0.0.1", free_port()))
+
+
+def test_freed_memory_is_kept() -> None:
+    """The C library of this platform is told, or it is said that it was not."""
+    assert keep_memory() is (platform.libc_ver()[0] == "glibc")
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("make", [SystemRuntime, ManualRuntime])
+async def test_a_lane_takes_work_from_any_thread(make: Callable[[], Runtime]) -> None:
+    """Work can be put on a lane without an event loop, and its failure is found where its end is waited for."""
+    lane = make().lane("test")
+    done: list[int] = []
+    for number in range(5):
+        lane.submit(functools.partial(done.append, number)).result()
+    assert done == list(range(5))
+
+    def fail() -> None:
+        raise KeyError("x")
+
+    with pytest.raises(KeyError):
+        lane.submit(fail).result()
+    lane.close()
 
 
 @pytest.mark.anyio
