@@ -22,17 +22,17 @@ FORMAT = 0
 SIZE_MAX = 2**20
 
 Code = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
-HexKey = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+HexKey = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 
 
 class GenesisAsset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One asset: its code, number on this ledger, decimal places for people, ``money`` or ``memo``, and home ledger."""
 
-    code: Annotated[str, msgspec.Meta(pattern="^[A-Z][A-Z0-9.]{1,11}$")]
+    code: Annotated[str, msgspec.Meta(pattern=r"\A[A-Z][A-Z0-9.]{1,11}\Z")]
     number: Annotated[int, msgspec.Meta(ge=1, le=65535)]
     scale: Annotated[int, msgspec.Meta(ge=0, le=9)]
-    kind: Annotated[str, msgspec.Meta(pattern="^(money|memo)$")]
-    home: Annotated[str, msgspec.Meta(pattern="^[A-Z]{2}$")]
+    kind: Annotated[str, msgspec.Meta(pattern=r"\A(money|memo)\Z")]
+    home: Annotated[str, msgspec.Meta(pattern=r"\A[A-Z]{2}\Z")]
 
 
 class GenesisParty(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -42,7 +42,7 @@ class GenesisParty(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: Code
     roles: tuple[str, ...]
     public_key: HexKey
-    ledger: Annotated[str, msgspec.Meta(pattern="^([A-Z]{2})?$")] = ""
+    ledger: Annotated[str, msgspec.Meta(pattern=r"\A([A-Z]{2})?\Z")] = ""
     assets: tuple[str, ...] = ()
     """The assets an issuer issues here."""
 
@@ -51,8 +51,8 @@ class Genesis(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The trust root of one ledger."""
 
     format: int
-    network: Annotated[str, msgspec.Meta(pattern="^[a-z0-9][a-z0-9.-]{0,63}$")]
-    ledger: Annotated[str, msgspec.Meta(pattern="^[A-Z]{2}$")]
+    network: Annotated[str, msgspec.Meta(pattern=r"\A[a-z0-9][a-z0-9.-]{0,63}\Z")]
+    ledger: Annotated[str, msgspec.Meta(pattern=r"\A[A-Z]{2}\Z")]
     created_ns: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
     test_clock: bool
     assets: tuple[GenesisAsset, ...]

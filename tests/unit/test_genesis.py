@@ -46,6 +46,14 @@ def test_white_space_makes_another_document() -> None:
         genesis.decode(genesis.encode(example()).replace(b'"format":0', b'"format": 0'))
 
 
+@pytest.mark.parametrize("text", [b'"net-1"', b'"CNY"', b'"money"', b'"SH"', public_key(1).hex().encode() + b'"'])
+def test_a_line_feed_hides_in_no_field(text: bytes) -> None:
+    """A code or key that ends in a line feed is refused, since it would read like the one without."""
+    document = genesis.encode(example())
+    with pytest.raises(MalformedInput):
+        genesis.decode(document.replace(text, text[:-1] + b'\\n"', 1))
+
+
 def test_unknown_field_is_refused() -> None:
     """Nothing unread may hide in the trust root."""
     with pytest.raises(MalformedInput):
