@@ -374,6 +374,17 @@ class Registry:
         fingerprint = np.uint64(hash_id(high, low, owner, self.key_0, self.key_1)) >> _S32
         return int(find(self.entries, self.index, self.control, fingerprint, high, low, owner))
 
+    def check(self) -> None:
+        """Check that the index leads to every entry once, in ascending order of fingerprints.
+
+        Raises:
+            InvariantViolation: it does not.
+        """
+        values = self.index[self.index != 0]
+        numbers = np.sort(values & _WORD)
+        if not np.array_equal(numbers, np.arange(1, len(self) + 1)) or np.any(values[1:] <= values[:-1]):
+            raise InvariantViolation("the index of ids does not lead to every entry once")
+
     def copy(self) -> Registry:
         """Give an independent copy."""
         result = object.__new__(Registry)

@@ -341,8 +341,8 @@ class State:
 
         Raises:
             InvariantViolation: I2 (debits and credits differ), I3 (a counter is negative or too large), pending
-                counters differ from
-                the living holds, or a hold and its id do not know each other.
+                counters differ from the living holds, a hold and its id do not know each other, or the index of ids
+                is wrong.
         """
         for total in self.trial_balance():
             if total.debits_posted != total.credits_posted or total.debits_pending != total.credits_pending:
@@ -355,6 +355,7 @@ class State:
         if accounts[0].tobytes() != bytes(ACCOUNT.itemsize):
             raise InvariantViolation("account 0 was touched")
         self._check_holds()
+        self.registry.check()
 
     def _check_holds(self) -> None:
         holds, accounts = self.holds, self.accounts

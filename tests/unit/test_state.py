@@ -193,6 +193,10 @@ def _entry(name: str) -> Callable[[State], None]:
     return tamper
 
 
+def _forget_an_id(state: State) -> None:
+    state.registry.index[np.flatnonzero(state.registry.index)[0]] = 0
+
+
 def _lose_a_free_slot(state: State) -> None:
     state.free_slots.array[0] = 0
 
@@ -213,6 +217,7 @@ def _lose_a_free_slot(state: State) -> None:
         (_entry("low"), "know its hold"),
         (_entry("tag"), "know its hold"),
         (_lose_a_free_slot, "free slots"),
+        (_forget_an_id, "index of ids"),
         (lambda state: state.control.__setitem__(3, 7), "counted"),
     ],
 )
