@@ -17,10 +17,11 @@ A node that dies anywhere and opens again owes at most a list or an acceptance; 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from ledger import messages
 from ledger.errors import Conflict, MalformedInput
 from ledger.machine import Admitted, Machine
 from ledger.messages import Kind, Message
@@ -43,14 +44,32 @@ class Conduct:
     """A node's side of the settlement cycle; it is the node's ``NodePort`` in its own process."""
 
     def __init__(
-        self, *, machine: Machine, book: Book, writer: Writer, private_key: Ed25519PrivateKey, runtime: Runtime
+        self,
+        *,
+        machine: Machine,
+        book: Book,
+        writer: Writer,
+        private_key: Ed25519PrivateKey,
+        runtime: Runtime,
+        cosigned_size: Callable[[], int] | None = None,
     ) -> None:
-        """Speak for the node whose journal ``writer`` writes; ``book`` is that of the machine's interpreter."""
+        """Speak for the node whose journal ``writer`` writes.
+
+        Args:
+            machine: the writer's.
+            book: that of the machine's interpreter.
+            writer: journals what is said.
+            private_key: the node's.
+            runtime: threads and crossings.
+            cosigned_size: how many leaves of this journal the other node has cosigned; with it, the node votes on
+                nothing that lies beyond them.
+        """
         self._machine = machine
         self._book = book
         self._writer = writer
         self._private_key = private_key
         self._runtime = runtime
+        self._cosigned_size = cosigned_size
 
     @property
     def ledger(self) -> str:
@@ -134,6 +153,7 @@ class Conduct:
         body: ProposalBody = proposal.content
         windows.check_speaker(machine, proposal)
         windows.check_proposal(self._book, machine, body)
+        self._check_cosigned(machine, self._book.window(body.window))
         digest = digest_of(proposal.message)
         if body.first_voter == self.ledger:
             vote = answers.vote_of(self._book, machine.state, body, proposal_digest=digest, first_vote=None)
@@ -149,6 +169,19 @@ class Conduct:
             last_vote=last.message,
         )
         return [proposal, first, last, self._say(machine, decision)]
+
+    def _check_cosigned(self, machine: Machine, window: Window) -> None:
+        """Let nothing be netted that the other node has not cosigned: neither side could be held to it.
+
+        Raises:
+            Conflict: ``CHECKPOINT_MISSING``.
+        """
+        if self._cosigned_size is None:
+            return
+        close = messages.parse(window.statements[statement_key("close")])
+        closed = machine.answers[machine.directory.keys[close.key_id].party, close.idempotency_key]
+        if self._cosigned_size() <= closed.position:
+            raise Conflict("CHECKPOINT_MISSING", "The close is in no cosigned checkpoint.", window=window.number)
 
     def _first_vote(self, machine: Machine, body: ProposalBody, others: Sequence[Admitted]) -> Admitted:
         """Find the first voter's vote among what was delivered; without it the last voter does not begin.

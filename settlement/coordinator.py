@@ -8,17 +8,19 @@ window; ``recover`` finds the window that waits to be settled and does that.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ledger import messages
-from ledger.errors import Conflict, IntegrityFailure, Rejected, Unavailable
+from ledger.errors import Conflict, IntegrityFailure, LedgerError, Rejected, Unavailable
 from ledger.messages import Message
 from ledger.runtime import Runtime
-from settlement import statements
+from settlement import cosigning, statements
 from settlement.book import PEER, WindowState
+from settlement.cosigning import CosigningPort
 from settlement.obligations import Signed
 from settlement.port import NodePort, WindowView
 from settlement.proposal import Inputs, make_proposal
@@ -56,13 +58,18 @@ class CycleReport:
 
 @dataclass(slots=True)
 class Coordinator:
-    """One run over two nodes. ``progress`` is told each stage as it begins."""
+    """One run over two nodes. ``progress`` is told each stage as it begins.
+
+    With ``cosigners``, by ledger, both nodes cosign each other's checkpoints before a window is netted, and once more
+    when it is decided.
+    """
 
     ports: Mapping[str, NodePort]
     key: Ed25519PrivateKey
     network: str
     runtime: Runtime
     progress: Progress = field(default=lambda _: None)
+    cosigners: Mapping[str, CosigningPort] = field(default_factory=dict)
     stages_ns: dict[str, int] = field(default_factory=dict)
     _stage: str = ""
     _since_ns: int = 0
@@ -78,17 +85,26 @@ class Coordinator:
         """
         inputs = await self._inputs(window)
         for _ in range(ROUNDS_MAX):
+            await self._cosign()
             try:
                 decided = await self._attempt(window, inputs)
             except Conflict as error:
-                if error.code not in ("ATTEMPT_ENDED", "ATTEMPT_OPEN", "ATTEMPT_ORDER"):
+                if error.code not in ("ATTEMPT_ENDED", "ATTEMPT_OPEN", "ATTEMPT_ORDER", "CHECKPOINT_MISSING"):
                     raise
                 continue  # another run was faster: look again
             if decided is not None:
+                with contextlib.suppress(LedgerError):  # the window is settled, whatever becomes of this
+                    await self._cosign()
                 self._enter("")
                 signed = _signed(inputs)
                 return CycleReport(report_of(signed, *decided), dict(self.stages_ns))
         raise Unavailable("CYCLE_UNDECIDED", "The window could not be settled yet.", retry_after_s=1, window=window)
+
+    async def _cosign(self) -> None:
+        """Have both nodes cosign what the other has journaled so far; netting never comes first."""
+        if self.cosigners:
+            self._enter("cosign")
+            await cosigning.exchange(self.cosigners)
 
     # --- steps 1 to 3: both know the same set ------------------------------------------------------------------------
 
@@ -167,6 +183,7 @@ async def run_cycle(
     window: int,
     runtime: Runtime,
     progress: Progress | None = None,
+    cosigners: Mapping[str, CosigningPort] | None = None,
 ) -> CycleReport:
     """Settle a window on both ledgers, from wherever it stands; see ``Coordinator.settle``.
 
@@ -177,8 +194,9 @@ async def run_cycle(
         window: its number.
         runtime: for measuring.
         progress: told each stage as it begins.
+        cosigners: the two nodes once more, as cosigners of each other's checkpoints; ``None`` does without.
     """
-    coordinator = Coordinator(ports, key, network, runtime)
+    coordinator = Coordinator(ports, key, network, runtime, cosigners=cosigners or {})
     if progress is not None:
         coordinator.progress = progress
     return await coordinator.settle(window)
@@ -191,6 +209,7 @@ async def recover(
     network: str,
     runtime: Runtime,
     progress: Progress | None = None,
+    cosigners: Mapping[str, CosigningPort] | None = None,
 ) -> CycleReport | None:
     """Finish the window that is closed somewhere and not settled everywhere, if there is one.
 
@@ -208,7 +227,9 @@ async def recover(
     states = {(await port.window(window)).state for port in ports.values()}
     if states == {WindowState.SETTLED.value}:
         return None
-    return await run_cycle(ports, key=key, network=network, window=window, runtime=runtime, progress=progress)
+    return await run_cycle(
+        ports, key=key, network=network, window=window, runtime=runtime, progress=progress, cosigners=cosigners
+    )
 
 
 def _open_proposal(view: WindowView) -> Message | None:
