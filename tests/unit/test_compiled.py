@@ -139,6 +139,13 @@ def test_compiled_code_is_kept_for_the_next_process(tmp_path: Path) -> None:
     assert listings[0] == listings[1]
 
 
+@pytest.mark.long
+def test_no_kernel_reads_or_writes_out_of_bounds(tmp_path: Path) -> None:
+    """Compiled with bounds checks, the kernels go through seeded batches of everything without an IndexError."""
+    code = "from tests.property import test_posting_model as model; model.test_the_kernel_agrees_with_the_model()"
+    assert "seed" in run(code, NUMBA_BOUNDSCHECK="1", NUMBA_CACHE_DIR=str(tmp_path))
+
+
 def test_numbers_of_a_kernel_do_not_become_floats() -> None:
     """Mixed signed and unsigned integers would become floats in a kernel: each field it writes stays an integer."""
     control = np.array([0, 1_024, 1_024, 0, 0], np.uint64)
