@@ -222,7 +222,6 @@ class Machine:
         records: list[Transfers] = [expired] if len(expired) else []
         entries: list[Entry] = []
         outcomes: list[Answer | LedgerError] = []
-        leaves: list[np.ndarray[Any, Any]] = [_transfer_leaves(expired)] if len(expired) else []
         for admitted in batch:
             context = Context(self, position=self.position, timestamp_ns=timestamp_ns)
             try:
@@ -239,11 +238,10 @@ class Machine:
                 self.position += 1 + context.count
                 entries.append(Entry(admitted.message, context.count))
                 records.extend(context.records)
-                leaves.append(_message_leaves(admitted.message))
-                leaves.extend(_transfer_leaves(chunk) for chunk in context.records)
             outcomes.append(answer)
-        if leaves:
-            self.frontier.append_many(np.concatenate(leaves))
+        transfers = _joined(records)
+        if entries or len(expired):
+            self.frontier.append_many(_leaves(len(expired), entries, transfers))
             self.height += 1
             self.timestamp_ns = timestamp_ns
         return Draft(
@@ -253,7 +251,7 @@ class Machine:
             previous_hash=self.previous_hash,
             expired_count=len(expired),
             entries=tuple(entries),
-            transfers=np.concatenate(records) if records else np.empty(0, TRANSFER),
+            transfers=transfers,
             tree_size=self.frontier.size,
             tree_root=self.frontier.root(),
             outcomes=tuple(outcomes),
@@ -299,12 +297,23 @@ def leaf_rows(records: Transfers) -> np.ndarray[Any, Any]:
     return rows
 
 
-def _message_leaves(message: Message) -> np.ndarray[Any, Any]:
-    return np.frombuffer(merkle.leaf_hash(message_leaf(message)), np.uint8).reshape(1, 32)
+def _joined(records: list[Transfers]) -> Transfers:
+    """Put records together as bytes: numpy would compare the fields of every two arrays first."""
+    if not records:
+        return np.empty(0, TRANSFER)
+    return np.concatenate([np.ascontiguousarray(chunk).view(np.uint8) for chunk in records]).view(TRANSFER)
 
 
-def _transfer_leaves(records: Transfers) -> np.ndarray[Any, Any]:
-    return merkle.leaf_hashes(leaf_rows(records))
+def _leaves(expired_count: int, entries: list[Entry], records: Transfers) -> np.ndarray[Any, Any]:
+    """Give the leaf hashes of a block in order of position, shape (n, 32); all records are hashed in one go."""
+    hashes = merkle.leaf_hashes(leaf_rows(records))
+    pieces = [hashes[:expired_count]]
+    first = expired_count
+    for entry in entries:
+        leaf = merkle.leaf_hash(message_leaf(entry.message))
+        pieces += [np.frombuffer(leaf, np.uint8).reshape(1, merkle.HASH_SIZE), hashes[first : first + entry.count]]
+        first += entry.count
+    return np.concatenate(pieces)
 
 
 def _identity(envelope: Envelope) -> bytes:
