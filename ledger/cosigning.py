@@ -181,6 +181,11 @@ class OwnLog:
         self._last = _kept(self._note, genesis, genesis.ledger)
 
     @property
+    def ledger(self) -> str:
+        """The code of the node's ledger."""
+        return self._genesis.ledger
+
+    @property
     def cosigned(self) -> bytes:
         """The largest checkpoint of this log that another node has cosigned; empty before the first."""
         return self._note

@@ -42,6 +42,7 @@ __all__ = [
     "leaf_hashes",
     "node_hash",
     "parent_hashes",
+    "range_root",
     "root",
     "verify_consistency",
     "verify_inclusion",
@@ -288,6 +289,22 @@ def consistency_ranges(old_size: int, new_size: int) -> list[tuple[int, int]]:
     if start > 0:  # the verifier holds the old root, but not the root of its last part
         ranges.append((start, end))
     return ranges[::-1]
+
+
+def range_root(start: int, end: int, node: Callable[[int, int], bytes]) -> bytes:
+    """Give the root over the leaves [start, end) of one of the ranges above, from complete subtrees.
+
+    Args:
+        start: where a subtree of at least the range's size begins.
+        end: above ``start``.
+        node: gives the root of complete subtree number ``index`` of ``2**level`` leaves, called with (level, index).
+    """
+    nodes: list[bytes] = []
+    while start < end:
+        level = (end - start).bit_length() - 1
+        nodes.append(node(level, start >> level))
+        start += 1 << level
+    return functools.reduce(lambda right, left: node_hash(left, right), reversed(nodes))
 
 
 def inclusion_proof(leaf_hashes: Bytes, index: int, *, compiled: bool = True) -> list[bytes]:

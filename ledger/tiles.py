@@ -19,7 +19,6 @@ and then the tiles' roots in order, 32 bytes each.
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import os
 import struct
@@ -307,7 +306,7 @@ class Tiles:
             NotFound: the journal has not come so far.
         """
         self._ensure(size)
-        return self._range_root(0, size) if size else merkle.EMPTY_ROOT
+        return merkle.range_root(0, size, self._node) if size else merkle.EMPTY_ROOT
 
     def leaf_hash(self, position: int) -> bytes:
         """Give the hash of the leaf at a position, as it is stored.
@@ -328,7 +327,7 @@ class Tiles:
         """
         ranges = merkle.inclusion_ranges(position, size)
         self._ensure(size)
-        return [self._range_root(start, end) for start, end in ranges]
+        return [merkle.range_root(start, end, self._node) for start, end in ranges]
 
     def consistency(self, old_size: int, new_size: int) -> list[bytes]:
         """Prove that the first ``new_size`` leaves begin with the first ``old_size`` (RFC 6962 §2.1.2).
@@ -339,16 +338,7 @@ class Tiles:
         """
         ranges = merkle.consistency_ranges(old_size, new_size)
         self._ensure(new_size)
-        return [self._range_root(start, end) for start, end in ranges]
-
-    def _range_root(self, start: int, end: int) -> bytes:
-        """Give the root over [start, end), which begins where a subtree of at least its size begins."""
-        nodes: list[bytes] = []
-        while start < end:
-            level = (end - start).bit_length() - 1
-            nodes.append(self._node(level, start >> level))
-            start += 1 << level
-        return functools.reduce(lambda right, left: merkle.node_hash(left, right), reversed(nodes))
+        return [merkle.range_root(start, end, self._node) for start, end in ranges]
 
     def _node(self, level: int, index: int) -> bytes:
         """Give the root of complete subtree ``index`` of 2**level leaves."""

@@ -12,6 +12,9 @@ before it nets a window, so that no node settles on a history which it alone kno
 that receipts can be proven by both. It never holds up a payment: the writer is asked only where the tree stands.
 
 A node that learns on the way that its journal lacks what it has signed raises an ``IntegrityFailure`` and stops.
+
+The checkpoints that a node offers seal the balances of all its accounts (``ledger.sealed``): each time while there are
+few of them, at most once a minute when there are many, because copying them takes the writer a moment.
 """
 
 from __future__ import annotations
@@ -21,10 +24,12 @@ import contextlib
 from collections.abc import Callable, Mapping
 from typing import Protocol, TypeVar
 
+from ledger import checkpoint
 from ledger.cosigning import Cosigner, Offer, OwnLog
 from ledger.errors import Conflict, IntegrityFailure, Unavailable
 from ledger.machine import Machine
-from ledger.runtime import Runtime
+from ledger.runtime import SECOND_NS, Runtime
+from ledger.sealed import Sealed, make_proof
 from ledger.tiles import Tiles
 from ledger.writer import Writer
 from settlement.book import PEER
@@ -32,6 +37,9 @@ from settlement.statements import LEDGERS
 
 __all__ = ["CosigningPort", "NodeCosigning", "exchange"]
 
+SEALED_COUNT_MAX = 2**16
+"""Accounts that are sealed with every offer; more of them are sealed every ``SEAL_INTERVAL_NS``."""
+SEAL_INTERVAL_NS = 60 * SECOND_NS
 TRIES_MAX = 3
 """How often one log's exchange is begun when another run is faster."""
 T = TypeVar("T")
@@ -101,6 +109,9 @@ class NodeCosigning:
         self._cosigner = cosigner
         self._runtime = runtime
         self._halt = halt
+        self._sealed_ns: int | None = None
+        self._offered: Sealed | None = None
+        self._sealed: tuple[bytes, Sealed] | None = None
 
     async def cosigned(self) -> bytes:
         """Give the checkpoint of the other log that was cosigned here last; see ``CosigningPort``."""
@@ -108,8 +119,14 @@ class NodeCosigning:
 
     async def offer(self, known: bytes) -> Offer:
         """Offer this log's newest checkpoint; see ``CosigningPort``."""
-        note = self._log.sign(*await self.durable_tree())
-        return await self._guarded(lambda: self._log.offer(known, note, self._tiles))
+        size, root, sealed = await self._writer.read(lambda machine: (*self._tree(machine), self._sealed_now(machine)))
+        self._offered = sealed or self._offered
+
+        def make() -> Offer:
+            note = self._log.sign(size, root, () if sealed is None else (sealed.extension,))
+            return self._log.offer(known, note, self._tiles)
+
+        return await self._guarded(make)
 
     async def cosign(self, offer: Offer) -> bytes:
         """Cosign the other log's checkpoint; see ``CosigningPort``."""
@@ -119,6 +136,9 @@ class NodeCosigning:
         """Keep a cosigned checkpoint of this log; see ``CosigningPort``."""
         size, _ = await self.durable_tree()
         await self._guarded(lambda: self._log.keep(note, self._tiles, size))
+        point = checkpoint.decode_checkpoint(checkpoint.decode_note(note).text)
+        if self._offered is not None and self._offered.extension in point.extensions:
+            self._sealed = note, self._offered
 
     async def hear(self, note: bytes) -> None:
         """Hold this journal against what the other node says it has cosigned last.
@@ -151,6 +171,21 @@ class NodeCosigning:
             return self._log.cosigned
         return self._log.sign(*await self.durable_tree())
 
+    async def balance(self, number: int) -> bytes:
+        """Prove an account's balance as it was sealed last under a cosigned checkpoint; without one, as it is now.
+
+        Raises:
+            NotFound: ``ACCOUNT_NOT_FOUND``, there was no such account then.
+            Unavailable: the writer has stopped.
+        """
+        if self._sealed is not None:
+            note, sealed = self._sealed
+        else:
+            size, root, sealed = await self._writer.read(lambda machine: (*self._tree(machine), Sealed(machine.state)))
+            extension = await self._runtime.offload(lambda: sealed.extension)
+            note = self._log.sign(size, root, (extension,))
+        return await self._runtime.offload(make_proof, sealed, note, self._log.ledger, number)
+
     async def durable_tree(self) -> tuple[int, bytes]:
         """Give size and root of what is durable, and bring the tiles that far."""
         return await self._writer.read(self._tree)
@@ -161,6 +196,15 @@ class NodeCosigning:
         with contextlib.suppress(OSError):
             self._tiles.take(machine.frontier)
         return machine.frontier.size, machine.frontier.root()
+
+    def _sealed_now(self, machine: Machine) -> Sealed | None:
+        """Copy the accounts in the writer's turn, if it is time to."""
+        now_ns = self._runtime.monotonic_ns()
+        rests = self._sealed_ns is not None and now_ns - self._sealed_ns < SEAL_INTERVAL_NS
+        if rests and machine.state.account_count > SEALED_COUNT_MAX:
+            return None
+        self._sealed_ns = now_ns
+        return Sealed(machine.state)
 
     async def _guarded(self, work: Callable[[], T]) -> T:
         """Run a check of this journal beside the event loop; stop the node if it fails."""
