@@ -55,7 +55,8 @@ PATH = "/v1/cycles"
 CYCLE_COUNT_MAX = 256
 """Cycles that are remembered, and as many idempotency keys."""
 RETRY_S = 1
-RETRY_S_MAX = 30
+RETRY_S_MAX = 4
+"""Nodes are asked again this often at least: a window that waits keeps money waiting."""
 _NONE = Depends(only())
 WindowNumber = Annotated[int, Path(ge=1, lt=2**30)]
 _log = logging.getLogger("hugang.operator")

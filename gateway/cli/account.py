@@ -11,7 +11,7 @@ from gateway.cli.options import folder_option, hand_over, json_option
 __all__ = ["command"]
 
 
-@click.command("account")
+@click.command("account", short_help="Show an account, or all names.")
 @click.argument("name", required=False)
 @folder_option
 @json_option

@@ -11,7 +11,7 @@ from gateway.cli.options import folder_option, hand_over
 __all__ = ["command"]
 
 
-@click.command("certificate")
+@click.command("certificate", short_help="Read and prove a settled window's certificate.")
 @click.argument("window", type=click.IntRange(1, 2**30 - 1), required=False)
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the certificate to this new file.")
 @click.option("--check", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Prove this file instead.")

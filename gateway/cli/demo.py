@@ -21,7 +21,7 @@ SHORT_PARTICIPANT_COUNT = 40
 PAYMENTS_MAX = 150_000
 
 
-@click.command("demo")
+@click.command("demo", short_help="Run a whole day: payments, settlement, verification.")
 @click.option("--short", is_flag=True, help="2,000 payments of 40 participants instead of a whole day.")
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Another day; the default is a fixed one.")
 @click.option("--payments", type=click.IntRange(100, PAYMENTS_MAX), help="So many wholesale payments.")
@@ -64,6 +64,8 @@ def command(folder: Path, *, short: bool, seed: int | None, payments: int | None
 
 def _show_end(terminal: Terminal, report: Report, folder: Path) -> None:
     """Print times, the verdict, and what to do next."""
+    from gateway.cli.connect import url_of
+    from gateway.cli.terminal import program_name
     from gateway.demo.report import REPORT_FILE
 
     spent = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in report.seconds.items())
@@ -78,15 +80,16 @@ def _show_end(terminal: Terminal, report: Report, folder: Path) -> None:
         return
     terminal.say(f"All {report.expectations} expectations hold.", style="bold green")
     where = "" if str(folder) == DEFAULT_FOLDER else f" --dir {folder}"
+    program = program_name()
     terminal.say("\nNext:")
     rows = (
         (
-            "  make up" if not where else f"  hugang up --detach{where}",
+            "make up" if not where else f"{program} up --detach{where}",
             "start the same network again, and leave it running",
         ),
-        (f"  hugang pay lin tea-house 12.50{where}", "a payment of your own"),
-        (f"  hugang settle{where}", "settle the open window"),
-        (f"  hugang status{where}", "what runs, and where: ADDRESS/docs documents the API"),
-        ("  make down" if not where else f"  hugang down{where}", "stop it; `make clean` removes all data"),
+        (f"{program} pay lin tea-house 12.50{where}", "a payment of your own"),
+        (f"{program} settle{where}", "settle the open window"),
+        (f"{url_of(folder, 'sh')}/docs", "the API documentation, while it runs"),
+        ("make down" if not where else f"{program} down{where}", "stop it; `make clean` removes all data"),
     )
-    terminal.table("", ("", ""), rows)
+    terminal.table("", ("", ""), [(f"  {line}", meaning) for line, meaning in rows])

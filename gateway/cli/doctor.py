@@ -37,7 +37,7 @@ class Finding:
     text: str
 
 
-@click.command("doctor")
+@click.command("doctor", short_help="Look at what this machine has and lacks.")
 @folder_option
 @json_option
 def command(folder: Path, *, as_json: bool) -> ExitCode:

@@ -11,7 +11,7 @@ from gateway.cli.options import folder_option
 __all__ = ["command"]
 
 
-@click.command("down")
+@click.command("down", short_help="End what `hugang up` started.")
 @folder_option
 def command(folder: Path) -> None:
     """End the processes of this folder's network, by their process ids. The data stay."""

@@ -11,7 +11,7 @@ from gateway.cli.options import folder_option, hand_over
 __all__ = ["command"]
 
 
-@click.command("export")
+@click.command("export", short_help="Write both journals to files.")
 @click.argument("target", type=click.Path(file_okay=False, path_type=Path))
 @folder_option
 def command(target: Path, folder: Path) -> None:

@@ -12,7 +12,7 @@ from gateway.config import Ports
 __all__ = ["command"]
 
 
-@click.command("init")
+@click.command("init", short_help="Lay a network out in a folder.")
 @folder_option
 @click.option("--network", help="Name of the network, lower case; a random one by default.")
 @ports_option

@@ -11,7 +11,7 @@ from gateway.cli.options import folder_option, ledger_argument
 __all__ = ["command"]
 
 
-@click.command("node")
+@click.command("node", short_help="Serve one node.")
 @ledger_argument
 @folder_option
 @click.option("--stop-with-parent", is_flag=True, hidden=True)

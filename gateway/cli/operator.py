@@ -11,7 +11,7 @@ from gateway.cli.options import folder_option
 __all__ = ["command"]
 
 
-@click.command("operator")
+@click.command("operator", short_help="Serve the settlement operator.")
 @folder_option
 @click.option("--stop-with-parent", is_flag=True, hidden=True)
 def command(folder: Path, *, stop_with_parent: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 
 import click
@@ -41,7 +42,7 @@ def _section(root: click.Context, name: str) -> str:
         raise click.UsageError(f"no command {name}")
     context = click.Context(command, info_name=name, parent=root)
     usage = " ".join(command.collect_usage_pieces(context))
-    text = (command.help or "").replace("\b\n", "").strip()
+    text = inspect.cleandoc(command.help or "")
     rows = "".join(f"| {cell} | {text} |\n" for cell, text in _options(context, command))
     return f"\n### hugang {name}\n\n    hugang {name} {usage}\n\n{text}\n\n| option | meaning |\n|---|---|\n{rows}"
 
@@ -50,6 +51,6 @@ def _options(context: click.Context, command: click.Command) -> Iterator[tuple[s
     """Give each option as its names and its help, in the order of ``--help``."""
     for parameter in command.get_params(context):
         record = parameter.get_help_record(context)
-        if isinstance(parameter, click.Option) and record is not None:
+        if isinstance(parameter, click.Option) and record is not None and "--help" not in parameter.opts:
             names, text = record
             yield f"`{names}`", " ".join(text.split()).replace("|", "\\|")

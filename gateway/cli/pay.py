@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
-@click.command("pay")
+@click.command("pay", short_help="Make one signed payment.")
 @click.argument("debtor")
 @click.argument("creditor")
 @click.argument("amount")

@@ -11,7 +11,7 @@ from gateway.cli.options import folder_option, hand_over, ledger_argument
 __all__ = ["command"]
 
 
-@click.command("payment")
+@click.command("payment", short_help="Show where a payment stands.")
 @ledger_argument
 @click.argument("uetr")
 @folder_option

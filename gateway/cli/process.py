@@ -34,7 +34,7 @@ def end_with_parent() -> None:
     """End this process (SIGTERM) when its standard input ends: whoever started it holds the other end of that pipe."""
 
     def watch() -> None:
-        while sys.stdin.buffer.read(1):
+        while os.read(sys.stdin.fileno(), 1):  # not through the buffer, whose lock would outlive this thread at exit
             pass
         os.kill(os.getpid(), signal.SIGTERM)
 

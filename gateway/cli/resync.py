@@ -18,7 +18,7 @@ __all__ = ["command", "divergence"]
 POLL_TIME_S = 0.25
 
 
-@click.command("resync")
+@click.command("resync", short_help="Show what diverges between the nodes.")
 @click.option("--wait", "wait_s", type=click.IntRange(0, 3600), default=30, show_default=True,
               help="Seconds to let the settlement operator finish what is unfinished.")  # fmt: skip
 @folder_option

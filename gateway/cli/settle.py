@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 POLL_TIME_S = 0.05
+WAIT_TIME_S = 0.25
+WAIT_TIME_S_MAX = 120
+"""How long to wait for a cycle that is under way."""
 STAGES = {
     "close": "both nodes close the window and list its payments",
     "accept": "the receiving side accepts or rejects each payment",
@@ -32,7 +35,7 @@ LARGEST_COUNT = 5
 """Net positions shown on each side."""
 
 
-@click.command("settle")
+@click.command("settle", short_help="Settle the open window and follow it.")
 @folder_option
 @json_option
 def command(folder: Path, *, as_json: bool) -> ExitCode:
@@ -43,7 +46,7 @@ def command(folder: Path, *, as_json: bool) -> ExitCode:
 
     terminal = Terminal()
     with as_settlement(folder) as client:
-        cycle = _follow(terminal, client, client.start_cycle()["window"])
+        cycle = _follow(terminal, client, _begin(terminal, client))
         positions = client.cycle_positions(cycle["window"]) if cycle["report"] is not None else []
     result = _result(cycle, positions)
     hand_over(result)
@@ -52,6 +55,27 @@ def command(folder: Path, *, as_json: bool) -> ExitCode:
     else:
         _show(terminal, result)
     return ExitCode.OK if cycle["state"] == "SETTLED" else ExitCode.REFUSED
+
+
+def _begin(terminal: Terminal, client: Client) -> int:
+    """Begin a cycle, after the one that is under way; gives the window.
+
+    Raises:
+        ProblemError: the operator says no, or the one before takes too long.
+    """
+    from gateway.client import ProblemError
+
+    pause, waited_s = threading.Event(), 0.0
+    while True:
+        try:
+            return int(client.start_cycle()["window"])
+        except ProblemError as error:
+            if error.code != "CYCLE_RUNNING" or waited_s > WAIT_TIME_S_MAX:
+                raise
+        if not waited_s:
+            terminal.note("a cycle is under way, or the operator still looks for an unfinished one; waiting")
+        pause.wait(WAIT_TIME_S)
+        waited_s += WAIT_TIME_S
 
 
 def _follow(terminal: Terminal, client: Client, window: int) -> dict[str, Any]:
@@ -124,6 +148,10 @@ def _show(terminal: Terminal, result: dict[str, Any]) -> None:
     sums = ", ".join(f"{asset} {total}" for asset, total in result["net_sums"].items()) or "none"
     seconds = sum(result["stages_us"].values()) / 1e6
     terminal.say(
-        f"window {result['window']} SETTLED on both ledgers in {seconds:.2f} s: {result['settled']:,} payments, "
+        f"window {result['window']} SETTLED on both ledgers in {seconds:.2f} s: {_count(result['settled'])}, "
         f"rejected {result['rejected']:,}, carried out {result['carried_out']:,}; sum of net positions: {sums}"
     )
+
+
+def _count(payments: int) -> str:
+    return "1 payment" if payments == 1 else f"{payments:,} payments"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
-@click.command("status")
+@click.command("status", short_help="Show what runs and where it stands.")
 @folder_option
 @json_option
 def command(folder: Path, *, as_json: bool) -> ExitCode:

@@ -6,8 +6,12 @@ shown with their decimals to people only; ``--json`` keeps minor units as digits
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
@@ -18,7 +22,7 @@ from rich.text import Text
 
 from ledger.assets import format_decimal
 
-__all__ = ["Meter", "Terminal", "money", "thousands"]
+__all__ = ["Meter", "Terminal", "money", "program_name", "thousands"]
 
 PLAIN_WIDTH = 200
 SCALE = 2
@@ -114,6 +118,15 @@ def money(amount: int, asset: str = "") -> str:
     whole, _, fraction = format_decimal(abs(amount), SCALE).partition(".")
     sign = "-" if amount < 0 else ""
     return f"{sign}{int(whole):,}.{fraction}" + (f" {asset}" if asset else "")
+
+
+def program_name() -> str:
+    """Give what one types to run this very program: its name, or the path to it where the shell does not find it."""
+    here = Path(sys.executable).parent / "hugang"
+    found = shutil.which("hugang")
+    if not here.exists() or (found is not None and Path(found).resolve() == here.resolve()):
+        return "hugang"
+    return os.path.relpath(here)
 
 
 def thousands(count: int) -> str:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
-@click.command("trial-balance")
+@click.command("trial-balance", short_help="Show debits and credits of both nodes.")
 @folder_option
 @json_option
 def command(folder: Path, *, as_json: bool) -> ExitCode:

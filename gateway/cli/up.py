@@ -21,7 +21,7 @@ __all__ = ["command", "show_addresses"]
 WATCH_TIME_S = 0.2
 
 
-@click.command("up")
+@click.command("up", short_help="Start both nodes and the settlement operator.")
 @folder_option
 @ports_option
 @click.option("--detach", is_flag=True, help="Leave the three processes running and return; `hugang down` ends them.")
@@ -77,9 +77,9 @@ def _watch(terminal: Terminal, supervisor: Supervisor) -> ExitCode:
     """Wait for Ctrl-C, or for a process to end by itself: then the others are ended too."""
     from gateway.cli.exits import ExitCode
 
-    terminal.note("running; Ctrl-C ends all three")
     pause = threading.Event()
     try:
+        terminal.note("running; Ctrl-C ends all three")
         while not (ended := supervisor.ended()):
             pause.wait(WATCH_TIME_S)
     except KeyboardInterrupt:

@@ -29,7 +29,7 @@ class _Hash(click.ParamType):  # type: ignore[type-arg] # generic only from clic
         return bytes.fromhex(text)
 
 
-@click.command("verify")
+@click.command("verify", short_help="Check exports without any node.")
 @click.argument("target", type=click.Path(exists=True, path_type=Path))
 @click.option("--genesis-hash", "hashes", type=_Hash(), multiple=True,
               help="Hash of a genesis that you trust; give it once for each ledger.")  # fmt: skip

@@ -16,7 +16,7 @@ SHOWN_MAX = 10
 """Windows that are listed when no number is given."""
 
 
-@click.command("window")
+@click.command("window", short_help="Show the windows at both nodes.")
 @click.argument("number", type=click.IntRange(1, 2**30 - 1), required=False)
 @folder_option
 @json_option

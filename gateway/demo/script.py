@@ -158,6 +158,8 @@ class Demonstration:
             f"{thousands(count)} parties registered, {len(opening.banks)} institutions have joined, "
             f"{len(CUSTOMERS)} accounts opened; issued {money(issued['CNY'], 'CNY')} and {money(issued['HKD'], 'HKD')}"
         )
+        example = self.day.participants[0]
+        self._terminal.say(f"all are invented, such as {example.name}: BIC {example.bic}, LEI {example.lei}")
         sent = opening.send_abroad()
         self._count_batch(sent["accepted_count"], sent["refused_count"])
         self.report.stored += opening.fund_customers("SH")
