@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from ledger.compiled import Number, kernel
 from ledger.errors import InvariantViolation
-from ledger.holds import BOUND, FREE, HOLD_TOP, OPEN, drop_stale, end_hold, give_back
+from ledger.holds import BOUND, FREE, HOLD_TOP, OPEN, end_hold, give_back
 from ledger.registry import Array, IdStatus
 from ledger.state import State
 
@@ -106,7 +106,6 @@ def group_bind(state: State, group: int) -> int:
     """
     slots = _slots_of(state, group, None)
     _set_status(slots, state.hold_table.array, BOUND)
-    drop_stale(state.deadlines.array, state.control, state.hold_table.array)
     return len(slots)
 
 
@@ -174,7 +173,6 @@ def _end(state: State, group: int, selected: Any, *, is_post: bool) -> int:
         state.control,
         is_post,
     )
-    drop_stale(state.deadlines.array, state.control, state.hold_table.array)
     if lowest < 0:
         raise InvariantViolation("I3: a group was ended whose holds were not all counted as pending")
     return len(slots)

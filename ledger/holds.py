@@ -1,8 +1,8 @@
 """The table of living holds and the heap of their deadlines: what the kernels do to them.
 
 A hold lies in a slot; a slot is used again as soon as its hold has ended. The heap has one element for each deadline
-that was set. Elements are not removed when their hold ends or is bound; they are recognised as stale when they come
-to the top.
+that was set. Elements are not removed when their hold ends or is bound: they are stale, and go when they come to the
+top and would be due, or all at once when they are the majority.
 
 Everything here is compiled and trusts its arguments; ``ledger.state`` owns the arrays and makes room in them.
 """
@@ -155,9 +155,9 @@ def is_stale(element: Row, holds: Array) -> Number:
 
 
 @kernel
-def drop_stale(heap: Array, control: Array, holds: Array) -> None:
-    """Remove stale elements for as long as one is at the top."""
-    while control[DEADLINE_COUNT] > 0 and is_stale(heap[0], holds):
+def drop_stale(heap: Array, control: Array, holds: Array, timestamp_ns: Number) -> None:
+    """Remove stale elements for as long as one that would be due is at the top."""
+    while control[DEADLINE_COUNT] > 0 and heap[0]["deadline"] <= timestamp_ns and is_stale(heap[0], holds):
         control[DEADLINE_COUNT] -= 1
         count = np.int64(control[DEADLINE_COUNT])
         deadline = heap[count]["deadline"]
@@ -175,11 +175,11 @@ def drop_stale(heap: Array, control: Array, holds: Array) -> None:
 
 @kernel
 def due_slots(heap: Array, control: Array, holds: Array, timestamp_ns: Number) -> Array:
-    """Give the slots of the open holds due by now, in no order, when the top of the heap is due.
-
-    Only due elements and their children are visited.
-    """
+    """Give the slots of the open holds due by now, in no order; only due elements and their children are visited."""
+    drop_stale(heap, control, holds, timestamp_ns)
     count = np.int64(control[DEADLINE_COUNT])
+    if count == 0 or heap[0]["deadline"] > timestamp_ns:
+        return np.empty(0, np.int64)
     visit = np.empty(count, np.int64)
     visit[0] = 0
     seen, found, kept = 0, 1, 0

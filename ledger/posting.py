@@ -29,7 +29,6 @@ from ledger.holds import (
     BOUND,
     FREE,
     OPEN,
-    drop_stale,
     due_slots,
     end_hold,
     give_back,
@@ -475,7 +474,6 @@ def _post(
                 for k in range(ended_count):
                     give_back(np.int64(ended[k]), free, control)
             chain_start = -1
-    drop_stale(deadlines, control, holds)
     return touched
 
 
@@ -543,9 +541,8 @@ def _run(
 def due(state: State, timestamp_ns: int) -> Transfers:
     """Give the EXPIRE commands for all open holds whose deadline has come, in order of (deadline, id, party).
 
-    They carry no id of their own; the caller posts them at the head of a block. Nothing changes. A bound hold is
-    never due. Costs one comparison when nothing is due, otherwise time in proportion to what is due (and a sort of
-    it).
+    They carry no id of their own; the caller posts them at the head of a block. No money changes. A bound hold is never
+    due. Costs one comparison when nothing is due, otherwise time in proportion to what is due, and a sort of it.
     """
     if not state.is_due(timestamp_ns):
         return transfers(0)
