@@ -15,7 +15,7 @@ from gateway.schemas import uuid_text
 from ledger.accounts import address
 from ledger.machine import Admitted, Answer
 from ledger.transfers import Result, Transfers, id_of
-from settlement import plans
+from settlement import drafts
 from settlement.bodies import (
     AccountsBody,
     CancellationBody,
@@ -80,7 +80,7 @@ def _outcome(records: Transfers) -> Result:
     results = records["result"]
     if not results.any():
         return Result.OK
-    return Result(int(results[0])) if len(records) == 1 else plans.reason_of(records["leg"], results)
+    return Result(int(results[0])) if len(records) == 1 else drafts.reason_of(records["leg"], results)
 
 
 def _status(status: PaymentStatus) -> dict[str, str]:

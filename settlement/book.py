@@ -211,8 +211,8 @@ class Quote:
     maximum: int
     expires_ns: int
     account: int
-    source: int
-    """The provider's QUOTES account, against which ``account`` is kept."""
+    row: int
+    """Its row in ``Book.quote_terms``."""
 
 
 @dataclass(slots=True)
@@ -249,6 +249,20 @@ class Book:
         self.institution: dict[tuple[AccountCode, int], int] = {}
         """The settlement institution's own accounts: ISSUE, OMNIBUS or MIRROR, NETTING, by asset number."""
         self.quotes: dict[int, Quote] = {}
+        self.quote_terms = Table(
+            rate_e8=np.int64,
+            maximum=np.int64,
+            expires_ns=np.int64,
+            buy=np.uint16,
+            sell=np.uint16,
+            bought_clearing=np.uint32,
+            bought_position=np.uint32,
+            sold_position=np.uint32,
+            sold_clearing=np.uint32,
+            account=np.uint32,
+            source=np.uint32,
+        )
+        """The same in columns, with the provider's accounts; ``source`` is the QUOTES account behind ``account``."""
         self.windows: dict[int, Window] = {1: Window(1, opened_ns=genesis.created_ns)}
         self.current = 1
         self.refunded: dict[tuple[int, int, bool], int] = {}
@@ -283,6 +297,7 @@ class Book:
         self._clearing_of = np.zeros(64, np.uint32)
         self._funds_of = np.zeros(64, np.uint32)
         self._settle_of = np.zeros(64, np.uint32)
+        self._fees_of = np.zeros(64, np.uint32)
 
     @property
     def open_window(self) -> Window:
@@ -309,8 +324,13 @@ class Book:
         """SETTLE account by the number of an account that can pay or be paid, zero for others."""
         return self._settle_of
 
+    @property
+    def fees_of(self) -> npt.NDArray[np.uint32]:
+        """FEES account by the number of an account that can pay, zero for others and an issuer's."""
+        return self._fees_of
+
     def set_participant(
-        self, account: int, participant: int, *, clearing: int = 0, funds: int = 0, settle: int = 0
+        self, account: int, participant: int, *, clearing: int = 0, funds: int = 0, settle: int = 0, fees: int = 0
     ) -> None:
         """Say whose book an account is on, and through which accounts of that book it pays and is paid."""
         if account >= len(self._participant_of):
@@ -319,10 +339,12 @@ class Book:
             self._clearing_of = _grown(self._clearing_of, size)
             self._funds_of = _grown(self._funds_of, size)
             self._settle_of = _grown(self._settle_of, size)
+            self._fees_of = _grown(self._fees_of, size)
         self._participant_of[account] = participant
         self._clearing_of[account] = clearing
         self._funds_of[account] = funds
         self._settle_of[account] = settle
+        self._fees_of[account] = fees
 
     def participant(self, number: int) -> Participant:
         """Give the participant with this number (from 1)."""

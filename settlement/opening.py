@@ -298,6 +298,7 @@ def _enrol(book: Book, participant: Participant, account: int, asset: int) -> No
         clearing=participant.account(AccountCode.CLEARING, asset),
         funds=participant.account(AccountCode.FUNDS, asset),
         settle=participant.account(AccountCode.SETTLE, asset),
+        fees=participant.account(AccountCode.FEES, asset),
     )
 
 

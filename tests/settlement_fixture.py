@@ -29,7 +29,7 @@ from ledger.genesis import Genesis, GenesisAsset, GenesisParty
 from ledger.machine import Draft, Machine
 from ledger.messages import Kind, Message, key_id_of, public_bytes
 from ledger.transfers import Result, Transfers, id_of
-from settlement import answers, obligations, packing, plans, statements, views
+from settlement import answers, drafts, obligations, packing, statements, views
 from settlement.applied import check_books
 from settlement.book import Book
 from settlement.chart import AccountCode
@@ -194,7 +194,7 @@ class Node:
         if self.machine.state.money_digest() != before:
             raise InvariantViolation("I9: a refusal has changed money")
         parts = [records[records["item"] == item] for item in range(len(payments))]
-        return [plans.reason_of(part["leg"], part["result"]) for part in parts]
+        return [drafts.reason_of(part["leg"], part["result"]) for part in parts]
 
     def view(self, who: str, payment: dict[str, Any], *, payer: str = "") -> views.PaymentView:
         """Show a payment to a party."""

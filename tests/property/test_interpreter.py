@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from ledger.transfers import Result
-from settlement import plans
+from settlement import drafts
 from tests.settlement_fixture import World, issuance, money, uetr_of
 
 WALLETS = ("SH/ann/CNY", "SH/ben/CNY", "SH/cai/CNY", "HK/dan/CNY", "HK/dan/HKD", "HK/eva/CNY", "HK/eva/HKD")
@@ -152,7 +152,7 @@ class TwoLedgers(RuleBasedStateMachine):
         for item, (wait, _) in enumerate(made):
             part = records[records["item"] == item]
             expected = self.expected(wait)
-            found = plans.reason_of(part["leg"], part["result"]) if part["result"].any() else Result.OK
+            found = drafts.reason_of(part["leg"], part["result"]) if part["result"].any() else Result.OK
             assert found is expected, (wait, found, expected)
             if found is Result.OK:
                 self.take(wait)
@@ -204,25 +204,39 @@ class TwoLedgers(RuleBasedStateMachine):
     def settle(self, data: st.DataObject) -> None:
         """Settle the window, leaving some payments out."""
         left_out = {wait.uetr for wait in self.waits if data.draw(st.integers(0, 3)) == 0}
+        rejections = self.rejections()
         assert self.world.settle(sorted(left_out))
         waits, self.waits = self.waits, []
-        for wait in sorted(waits, key=lambda wait: wait.debtor[:2] == "SH"):
-            if wait.uetr in left_out:
-                self.waits.append(wait)
-            elif wait.quote and wait.debtor[:2] == "SH" and self.rejected(wait):
+        for wait in waits:
+            if wait.uetr in rejections:
+                view = self.world.sh.view(wait.debtor.split("/")[1], {"uetr": wait.uetr})
+                assert view.reason is rejections[wait.uetr]
                 self.drop(wait)
+            elif wait.uetr in left_out:
+                self.waits.append(wait)
             else:
                 self.settle_one(wait)
+                if wait.quote and wait.debtor[:2] == "SH":
+                    self.left[wait.quote] -= wait.received
 
-    def rejected(self, wait: Wait) -> bool:
-        """Ask the payer's ledger whether an incoming conversion was rejected, and hold that to the quote's rest."""
-        view = self.world.sh.view(wait.debtor.split("/")[1], {"uetr": wait.uetr})
-        if view.reason is Result.OK:
-            self.left[wait.quote] -= wait.received
-            return False
-        assert view.reason in (Result.CONVERTED_TO_ZERO, Result.QUOTE_EXHAUSTED, Result.PROVIDER_LIMIT)
-        assert wait.received == 0 or wait.received > min(self.left[wait.quote], self.free(f"FX/{wait.quote}"))
-        return True
+    def rejections(self) -> dict[str, Result]:
+        """Say which payments that reach the provider's ledger it will reject, in the order of the list."""
+        free = {asset: self.free(f"FX/{asset}") for asset in RATES}
+        left = dict(self.left)
+        found = {}
+        for wait in self.waits:
+            if not wait.quote or wait.debtor[:2] == "HK":
+                continue
+            if wait.received == 0:
+                found[wait.uetr] = Result.CONVERTED_TO_ZERO
+            elif wait.received > QUOTE_MAXIMUM or free[wait.quote] >= wait.received > left[wait.quote]:
+                found[wait.uetr] = Result.QUOTE_EXHAUSTED
+            elif wait.received > free[wait.quote]:
+                found[wait.uetr] = Result.PROVIDER_LIMIT
+            else:
+                free[wait.quote] -= wait.received
+                left[wait.quote] -= wait.received
+        return found
 
     # --- what always holds --------------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from ledger.errors import Conflict, NotFound
 from ledger.machine import Context
 from ledger.registry import IdStatus
 from ledger.transfers import Result, id_halves, transfers
-from settlement import payments
+from settlement import incoming
 from settlement.book import Group, group_of
 from settlement.legs import Leg, leg_id
 from settlement.places import incoming_base, outgoing_place
@@ -93,7 +93,7 @@ def test_a_carried_payment_that_skips_a_window_gets_fresh_ids(world: World) -> N
     book.incoming_waiting.add(uetr)
     book.windows[book.current].number = book.current + 1
 
-    high, low = payments._incoming_halves(book, book.windows[book.current], rows)
+    high, low = incoming._incoming_halves(book, book.windows[book.current], rows)
 
     assert (high[0], low[0]) == id_halves(incoming_base(uetr, book.current + 1))
     assert (high[1:].tolist(), low[1:].tolist()) == (rows["uetr_hi"][1:].tolist(), rows["uetr_lo"][1:].tolist())
@@ -161,7 +161,7 @@ def accept(world: World, rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Have Hong Kong accept rows outside any message."""
     machine = world.hk.machine
     context = Context(machine, position=machine.position, timestamp_ns=machine.timestamp_ns + 1)
-    return payments.accept_incoming(context, world.hk.book, world.hk.book.open_window, rows)
+    return incoming.accept_incoming(context, world.hk.book, world.hk.book.open_window, rows)
 
 
 def test_acceptance_fills_in_what_only_the_payees_ledger_knows(world: World) -> None:

@@ -6,16 +6,17 @@ import datetime as dt
 from fractions import Fraction
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger.errors import Conflict, Forbidden, NotFound, Rejected
 from ledger.transfers import Result
-from settlement.book import Quote
-from settlement.fx import check_quote, convert
+from settlement.book import PAYMENT, Book
+from settlement.fx import assess, convert, convert_columns
 from settlement.views import PaymentStatus, quote_view
-from tests.settlement_fixture import CREATED_NS, SECOND, World, money, party, uetr_of
+from tests.settlement_fixture import CREATED_NS, SECOND, World, genesis_of, money, party, uetr_of
 
 EXPIRES = "2025-06-19T00:00:00Z"
 EXPIRES_NS = int(dt.datetime.fromisoformat(EXPIRES).timestamp()) * SECOND
@@ -83,15 +84,45 @@ def test_cutting_a_payment_up_never_gains(one: int, other: int, rate_e8: int) ->
     assert convert(one, rate_e8) + convert(other, rate_e8) <= convert(one + other, rate_e8)
 
 
+@given(st.lists(st.tuples(AMOUNTS, RATES), min_size=1, max_size=20))
+def test_columns_convert_like_single_amounts(pairs: list[tuple[int, int]]) -> None:
+    """Conversion in columns gives the exact amount, or -1 where no amount is large enough."""
+    amounts, rates = (np.array(column, np.int64) for column in zip(*pairs, strict=True))
+
+    expected = [exact if (exact := convert(amount, rate)) < 2**63 else -1 for amount, rate in pairs]
+    assert convert_columns(amounts, rates).tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("amount", "rate_e8"),
+    [
+        (2**63 - 1, 10**8),
+        (2**63 - 1, 10**8 + 1),
+        (10**8, (2**63 - 1) // 10**8),
+        (10**8 - 1, (2**63 - 1) // 10**8),
+        (10**8 - 1, (2**63 - 1) // 10**8 + 1),
+        (1, 10**18 - 1),
+        (2**63 - 1, 1),
+    ],
+)
+def test_columns_convert_at_the_edges(amount: int, rate_e8: int) -> None:
+    """Where 64 bits end, the exact way takes over."""
+    exact = convert(amount, rate_e8)
+
+    found = convert_columns(np.array([amount]), np.array([rate_e8]))
+    assert found.tolist() == [exact if exact < 2**63 else -1]
+
+
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
         ({}, Result.OK),
-        ({"buy": 2}, Result.QUOTE_MISMATCH),
-        ({"sell": 1}, Result.QUOTE_MISMATCH),
-        ({"buy": 2, "sell": 1}, Result.QUOTE_MISMATCH),
+        ({"asset": 2}, Result.QUOTE_MISMATCH),
+        ({"creditor_asset": 1}, Result.QUOTE_MISMATCH),
+        ({"asset": 2, "creditor_asset": 1}, Result.QUOTE_MISMATCH),
         ({"timestamp_ns": 999}, Result.OK),
         ({"timestamp_ns": 1_000}, Result.QUOTE_EXPIRED),
+        ({"timestamp_ns": 1_000, "asset": 2}, Result.QUOTE_MISMATCH),
         ({"timestamp_ns": 1_000, "amount": 1}, Result.QUOTE_EXPIRED),
         ({"amount": 1}, Result.CONVERTED_TO_ZERO),
         ({"amount": 2}, Result.OK),
@@ -102,12 +133,19 @@ def test_cutting_a_payment_up_never_gains(one: int, other: int, rate_e8: int) ->
 )
 def test_a_quote_is_checked_in_order(changes: dict[str, int], expected: Result) -> None:
     """First the pair, then the time, then whether anything is received, then whether it can ever be enough."""
-    quote = Quote(
-        quote=1, provider=1, sell=2, buy=1, rate_e8=50_000_000, maximum=50, expires_ns=1_000, account=9, source=8
-    )
-    asked = {"buy": 1, "sell": 2, "amount": 50, "timestamp_ns": 0} | changes
+    book = Book(genesis_of("HK"))
+    terms = {"rate_e8": 50_000_000, "maximum": 50, "expires_ns": 1_000, "buy": 1, "sell": 2}
+    others = ("bought_clearing", "bought_position", "sold_position", "sold_clearing", "account", "source")
+    book.quote_terms.append(**{name: [value] for name, value in terms.items()}, **{name: [9] for name in others})
+    asked = {"asset": 1, "creditor_asset": 2, "amount": 50, "timestamp_ns": 0} | changes
+    rows = np.zeros(1, PAYMENT)
+    for name in ("asset", "creditor_asset", "amount"):
+        rows[name] = asked[name]
 
-    assert check_quote(quote, **asked) is expected
+    reasons, received = assess(book, rows, np.zeros(1, np.intp), timestamp_ns=asked["timestamp_ns"])
+
+    assert reasons.tolist() == [expected]
+    assert expected is not Result.OK or received.tolist() == [convert(asked["amount"], 50_000_000)]
 
 
 # --- attacks ----------------------------------------------------------------------------------------------------------

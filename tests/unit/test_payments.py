@@ -7,7 +7,7 @@ import pytest
 from ledger.accounts import address
 from ledger.errors import Forbidden, InvariantViolation, MalformedInput
 from ledger.transfers import Flag, Result
-from settlement import plans
+from settlement import drafts
 from settlement.book import Group, PaymentState, group_of
 from settlement.legs import Leg
 from settlement.places import incoming_place, peer_party
@@ -140,6 +140,14 @@ def test_two_assets_in_one_transfer(rich: World) -> None:
 
     assert rich.hk.refused("dan", plain | {"uetr": uetr_of(1), "debtor": cny, "creditor": hkd}) == [Result.PAYEE_ASSET]
     assert rich.hk.refused("dan", plain | {"uetr": uetr_of(2), "money": money(5_00, "HKD")}) == [Result.DEBTOR_ASSET]
+
+
+def test_a_refusal_of_the_debtor_does_not_look_at_the_creditor(world: World) -> None:
+    """An account number far beyond any other harms nothing when the payment is refused for another reason."""
+    payment = world.payment("SH/WALLET.ann", "SH/WALLET.ben", 5_00, fee=money(1, "HKD"))
+    wrong = payment | {"money": money(5_00, "HKD"), "creditor": address("SH", 2**32 - 1)}
+
+    assert world.sh.refused("ann", wrong) == [Result.DEBTOR_ASSET]
 
 
 def test_two_assets_across_the_border(rich: World) -> None:
@@ -311,7 +319,7 @@ def test_a_mixed_batch_is_applied_in_its_order(compiled: bool) -> None:
     for item in range(len(batch)):
         part = records[records["item"] == item]
         if item in failed:
-            assert plans.reason_of(part["leg"], part["result"]) is failed[item]
+            assert drafts.reason_of(part["leg"], part["result"]) is failed[item]
         else:
             assert set(part["result"].tolist()) == {Result.OK}
         assert ((part["flags"] & Flag.LINKED) != 0).tolist() == [True] * (len(part) - 1) + [False]
@@ -331,7 +339,7 @@ def test_a_mixed_batch_is_applied_in_its_order(compiled: bool) -> None:
 def test_a_chain_without_a_reason_is_our_mistake() -> None:
     """A refused payment always has a leg with a reason of its own."""
     with pytest.raises(InvariantViolation):
-        plans.reason_of([Leg.PAYER, Leg.SETTLE], [Result.LINKED_FAILED, Result.LINKED_FAILED])
+        drafts.reason_of([Leg.PAYER, Leg.SETTLE], [Result.LINKED_FAILED, Result.LINKED_FAILED])
 
 
 @pytest.mark.parametrize(
@@ -350,7 +358,7 @@ def test_a_chain_without_a_reason_is_our_mistake() -> None:
 )
 def test_a_limit_is_named_by_whose_it_is(leg: Leg, result: Result, reason: Result) -> None:
     """Only the payer's own lack of money reads as such."""
-    assert plans.reason_of([Leg.PAYEE, leg], [Result.LINKED_FAILED, result]) is reason
+    assert drafts.reason_of([Leg.PAYEE, leg], [Result.LINKED_FAILED, result]) is reason
 
 
 def test_the_peers_party_scopes_incoming_ids(world: World) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ledger.transfers import Result
-from settlement import payments, plans
+from settlement import drafts, payments
 from settlement.book import PAYMENT
 from settlement.legs import Leg
 from settlement.views import PaymentStatus
@@ -52,7 +52,7 @@ def test_refunds_in_one_batch_are_counted_in_order(world: World) -> None:
 
     records = world.sh.pay("cai", *batch)
     results = [
-        plans.reason_of(part["leg"], part["result"]) if part["result"].any() else Result.OK
+        drafts.reason_of(part["leg"], part["result"]) if part["result"].any() else Result.OK
         for part in (records[records["item"] == item] for item in range(3))
     ]
 
