@@ -10,6 +10,7 @@ tree's size and root after each block; and at the end, over the final state, I1 
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,18 +18,21 @@ from pathlib import Path
 import numpy as np
 
 from ledger import genesis as genesis_format
-from ledger.errors import IntegrityFailure, MalformedInput
+from ledger.errors import IntegrityFailure, InvariantViolation, MalformedInput
 from ledger.exports import ExportFile, Source
 from ledger.journal import EncodedBlock
 from ledger.machine import Interpreter, Machine
-from ledger.replay import Follower
-from ledger.runtime import Runtime, SystemRuntime
+from ledger.replay import Follower, Prepared
+from ledger.runtime import Lane, Runtime, SystemRuntime
 from ledger.state import AssetTotal
 from ledger.transfers import Result
 
 __all__ = ["Report", "verify"]
 
 HASH_KEY_SIZE = 16
+AHEAD_COUNT = 4
+AHEAD_SIZE = 2**26
+"""Blocks, and bytes of bodies, that are read and prepared ahead of the one that is being followed."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,8 +54,8 @@ class Report:
     last_hash: bytes
     """Hash of the last block, or of the genesis if there is none."""
     stages_ns: dict[str, int]
-    """Nanoseconds by stage: read, hash (with framing and the node's signatures), admit (clients' signatures), fold,
-    compare, check (the final state), total."""
+    """Nanoseconds by stage: read, prepare (hashes and signatures, beside the others), admit, fold, compare, check (the
+    final state), total."""
     machine: Machine
 
 
@@ -98,6 +102,7 @@ class _Verifier:
         compiled: bool,
     ) -> None:
         self._source = source
+        self._runtime = runtime
         self._clock_ns = runtime.monotonic_ns
         self._started_ns = self._clock_ns()
         self._genesis = _trusted(source.genesis(), trusted_genesis_hash)
@@ -112,8 +117,8 @@ class _Verifier:
     def run(self, progress: Callable[[int], None] | None) -> Report:
         """Check everything and report."""
         try:
-            for encoded in self._blocks():
-                self._follow(encoded)
+            for prepared in self._prepared():
+                self._follow(prepared)
                 if progress is not None:
                     progress(self._machine.height)
         except IntegrityFailure as error:
@@ -139,7 +144,7 @@ class _Verifier:
             last_hash=self._machine.previous_hash,
             stages_ns={
                 "read": stages.read_ns,
-                "hash": stages.hash_ns,
+                "prepare": stages.prepare_ns,
                 "admit": stages.admit_ns,
                 "fold": stages.fold_ns,
                 "compare": stages.compare_ns,
@@ -157,9 +162,35 @@ class _Verifier:
             yield encoded
             started_ns = self._clock_ns()
 
-    def _follow(self, encoded: EncodedBlock) -> None:
+    def _prepared(self) -> Iterator[Prepared]:
+        """Give the blocks in order, each prepared on another thread while those before it are followed.
+
+        What cannot be read is reported when everything before it has been followed, so that the first failure wins.
+        """
+        lane = self._runtime.lane("verify")
+        waiting: deque[_Preparation] = deque()
+        size = 0
+        failure: IntegrityFailure | None = None
+        try:
+            for encoded in self._blocks():
+                waiting.append(_Preparation(self._follower, encoded, lane))
+                size += len(encoded.body)
+                while len(waiting) > AHEAD_COUNT or size > AHEAD_SIZE:
+                    preparation = waiting.popleft()
+                    size -= len(preparation.encoded.body)
+                    yield preparation.finished()
+        except IntegrityFailure as error:
+            failure = error
+        finally:
+            lane.close()
+        for preparation in waiting:
+            yield preparation.finished()
+        if failure is not None:
+            raise failure
+
+    def _follow(self, prepared: Prepared) -> None:
         """Follow one block and count what it has."""
-        header, draft = self._follower.follow(encoded)
+        header, draft = self._follower.follow(prepared)
         self._message_count += header.entry_count
         self._record_count += header.transfer_count
         self._expired_count += header.expired_count
@@ -170,6 +201,26 @@ class _Verifier:
         block = self._machine.height + 1 if error.block is None else error.block
         position = self._machine.position if error.position is None else error.position
         return IntegrityFailure(error.code, error.sentence, block=block, position=position, **error.fields)
+
+
+class _Preparation:
+    """One block being prepared on a lane."""
+
+    def __init__(self, follower: Follower, encoded: EncodedBlock, lane: Lane) -> None:
+        self.encoded = encoded
+        self._follower = follower
+        self._prepared: Prepared | None = None
+        self._future = lane.submit(self._prepare)
+
+    def finished(self) -> Prepared:
+        """Wait for the end."""
+        self._future.result()
+        if self._prepared is None:
+            raise InvariantViolation("a block was prepared without a result")
+        return self._prepared
+
+    def _prepare(self) -> None:
+        self._prepared = self._follower.prepare(self.encoded)
 
 
 def _trusted(document: bytes, trusted_hash: bytes | None) -> genesis_format.Genesis:

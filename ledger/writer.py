@@ -438,7 +438,7 @@ def open_machine(
     machine = Machine(genesis, interpreter_factory(), hash_key=hash_key, compiled=compiled)
     follower = Follower(machine, check_signatures=False)
     for encoded in store.blocks():
-        follower.follow(encoded)
+        follower.follow(follower.prepare(encoded))
         if progress is not None:
             progress(machine.height)
     return machine

@@ -143,10 +143,11 @@ def test_an_intact_export_passes() -> None:
 
 
 def test_the_stages_add_up() -> None:
-    """The time of the stages never exceeds the total."""
+    """Each stage takes some time and none more than all; those that do not run beside others add up to less."""
     stages = dict(check(EXPORT).stages_ns)
     total = stages.pop("total")
-    assert 0 < sum(stages.values()) <= total
+    assert all(0 < stage <= total for stage in stages.values())
+    assert sum(stages.values()) - stages["prepare"] <= total
 
 
 def test_a_path_and_a_store_are_sources(tmp_path: Path) -> None:
@@ -194,7 +195,7 @@ def test_flips_are_named(mask: int) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("mask", [0x01, 0x02, 0x80, 0xFF])
+@pytest.mark.parametrize("mask", [0x01, 0x80])
 def test_every_flip_is_named(mask: int) -> None:
     """A flip at every byte of the export is detected and names its record."""
     for offset in range(len(EXPORT)):
@@ -258,6 +259,15 @@ def test_missing_blocks_are_seen(index: int) -> None:
     blocks = [*CHAIN.blocks[:index], *CHAIN.blocks[index + 1 :]]
     failure = chain_failure(blocks)
     assert (failure.code, failure.block) == ("BLOCK_CHAIN", index + 1)
+
+
+def test_what_comes_first_is_named_first() -> None:
+    """A bad record is named although the file ends in the middle of the next block, which is read ahead."""
+    offset = next(index for index, place in enumerate(PLACES) if place == (4, 16)) + 20
+    end = next(index for index, place in enumerate(PLACES) if place[0] == 5) + 30
+    failure = refusal(flipped(offset, 0x01)[:end])
+    assert (failure.block, failure.position) == (4, 16)
+    assert refusal(EXPORT[:end]).code == "EXPORT_CUT"
 
 
 def test_a_missing_tail_is_seen_against_the_trailer() -> None:
