@@ -18,6 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from ledger import genesis as genesis_format
+from ledger import logs
+from ledger.checkpoint import Checkpoint, encode_checkpoint
 from ledger.errors import IntegrityFailure, InvariantViolation, MalformedInput
 from ledger.exports import ExportFile, Source
 from ledger.journal import EncodedBlock
@@ -57,6 +59,12 @@ class Report:
     """Nanoseconds by stage: read, prepare (hashes and signatures, beside the others), admit, fold, compare, check (the
     final state), total."""
     machine: Machine
+
+    @property
+    def checkpoint(self) -> str:
+        """The last tree as the text of a checkpoint, without signatures: what the node's own must say."""
+        point = Checkpoint(logs.origin(self.network, self.ledger), self.tree_size, self.tree_root)
+        return encode_checkpoint(point).decode("utf-8")
 
 
 def verify(

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from ledger import genesis, journal
 from ledger.audit import Report, verify
+from ledger.checkpoint import decode_checkpoint
 from ledger.errors import IntegrityFailure
 from ledger.exports import ExportFile
 from ledger.journal import HEADER_SIZE, SIGNATURE_SIZE, Block
@@ -163,6 +164,13 @@ def test_the_plain_kernel_agrees() -> None:
     """The verifier reaches the same end with the kernel as a plain loop."""
     report = verify(CHAIN.store(), interpreter_factory=FixtureInterpreter, compiled=False, runtime=RUNTIME)
     assert report.last_hash == CHAIN.blocks[-1].hash
+
+
+def test_the_last_checkpoint_is_told() -> None:
+    """The report has the checkpoint's text of the last tree, as any reader of notes decodes it."""
+    point = decode_checkpoint(check(EXPORT).checkpoint.encode())
+    assert (point.size, point.root) == (19, CHAIN.machine.frontier.root())
+    assert point.origin.endswith("/sh")
 
 
 def test_progress_is_told() -> None:
