@@ -103,11 +103,12 @@ class Draft:
         terms = book.quote_terms
         self.put(at, Leg.QUOTE, terms["account"][quotes], terms["source"][quotes], received)
 
-    def name(self, high: Halves, low: Halves) -> None:
-        """Give every leg its id: its payment's halves (n,) with the leg's number in the fixed bits."""
+    def name(self, high: Halves, low: Halves, *, shift: npt.ArrayLike = 0) -> None:
+        """Give every leg its id: its payment's halves (n,) with the leg's number, plus a shift, in the fixed bits."""
         commands = self.commands
         highs, lows = np.repeat(high, self.counts), np.repeat(low, self.counts)
-        commands["id_hi"], commands["id_lo"] = leg_halves(highs, lows, commands["leg"])
+        shifts = np.repeat(np.broadcast_to(np.asarray(shift, np.uint16), len(high)), self.counts)
+        commands["id_hi"], commands["id_lo"] = leg_halves(highs, lows, commands["leg"] + shifts)
 
     def hold(self, pending: Mask, members: npt.NDArray[np.uint32], *, group: int, flags: Flag) -> None:
         """Turn the legs of the ``pending`` payments into holds of a group, member by payment."""

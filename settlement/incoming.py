@@ -16,7 +16,7 @@ from ledger.transfers import Flag, Result, id_halves, id_of
 from settlement import fx
 from settlement.book import Book, Group, Payments, PaymentState, Window, group_of
 from settlement.chart import AccountCode
-from settlement.drafts import Draft, Indices
+from settlement.drafts import Draft, Indices, Mask
 from settlement.fx import Reasons
 from settlement.legs import Halves, Leg, TransferCode
 from settlement.places import incoming_base, peer_party
@@ -50,7 +50,8 @@ def accept_incoming(context: Context, book: Book, window: Window, payments: Paym
     members = np.arange(first, first + len(payments), dtype=np.uint32)
     group = group_of(window.number, Group.INCOMING)
     draft.hold(reasons == 0, members, group=group, flags=Flag.PENDING | Flag.BOUND)
-    draft.name(*_incoming_halves(book, window, payments))
+    high, low, again = _incoming_halves(book, window, payments)
+    draft.name(high, low, shift=np.where(again, int(Leg.AGAIN), 0))
     position = context.position + 1 + context.count
     context.post(draft.commands)
     outcomes = draft.outcomes()
@@ -98,22 +99,24 @@ def _lay_out(book: Book, payments: Payments, reasons: Reasons, quotes: Indices) 
     return draft
 
 
-def _incoming_halves(book: Book, window: Window, payments: Payments) -> tuple[Halves, Halves]:
-    """Give what the ids are made from: the UETR, or something fresh if it was accepted before and carried out."""
+def _incoming_halves(book: Book, window: Window, payments: Payments) -> tuple[Halves, Halves, Mask]:
+    """Give what the ids are made from: the UETR, or something fresh for those accepted before and carried out."""
     before = book.windows.get(window.number - 1)
     if before is not None:
         carried = before.incoming.rows[before.incoming.states == PaymentState.CARRIED]
         book.incoming_waiting.update(_uetrs(carried))
     high, low = payments["uetr_hi"].copy(), payments["uetr_lo"].copy()
+    again = np.zeros(len(payments), np.bool_)
     if not book.incoming_waiting:
-        return high, low
+        return high, low, again
     halves = np.fromiter((uetr >> 64 for uetr in book.incoming_waiting), np.uint64, len(book.incoming_waiting))
     for index in np.flatnonzero(np.isin(high, halves)):
         uetr = id_of(high[index], low[index])
         if uetr in book.incoming_waiting:
             high[index], low[index] = id_halves(incoming_base(uetr, window.number))
+            again[index] = True
     book.incoming_waiting.difference_update(_uetrs(payments))
-    return high, low
+    return high, low, again
 
 
 def _uetrs(rows: Payments) -> list[int]:

@@ -45,6 +45,8 @@ class Leg(enum.IntEnum):
     """ISSUE → SETTLE; the id is made from the issuance's."""
     ISSUE_FUNDS = 10
     """FUNDS → POSITION beside it."""
+    AGAIN = 16
+    """Plus k: leg k on the payee's ledger of a payment that was carried into another window."""
     CANCELLATION = 32
     """Plus k: the void of leg k of a payment that its owner cancels."""
 

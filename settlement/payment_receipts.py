@@ -44,7 +44,7 @@ from settlement import statements
 from settlement.bodies import PaymentBody
 from settlement.book import Book, Group, window_of
 from settlement.legs import Leg, TransferCode, leg_id
-from settlement.places import incoming_base, incoming_place, peer_party
+from settlement.places import incoming_place, payee_ids, peer_party
 from settlement.statements import DecisionBody, last_voter
 from settlement.views import PaymentStatus, PaymentView
 
@@ -127,8 +127,8 @@ def plan_receipt(machine: Machine, book: Book, view: PaymentView) -> Plan:
     if view.incoming:
         peer = peer_party(machine)
         place = incoming_place(book, machine.state, peer, view.uetr)
-        bases = () if place is None else (incoming_base(view.uetr, place.window), view.uetr)
-        entries = [machine.state.lookup(peer, leg_id(base, Leg.PAYEE)) for base in bases]
+        ids = () if place is None else payee_ids(view.uetr, place.window)
+        entries = [machine.state.lookup(peer, identifier) for identifier in ids]
         found = next((entry for entry in entries if entry is not None), None)
         if found is None:
             raise NotFound("PAYMENT_NOT_FOUND", "There is no payment with this UETR that concerns the signer.")
@@ -311,7 +311,7 @@ class _Part:
         records, uetr, topic = self.view.records, self.uetr, self.view.envelope.topic
         ids = [id_of(row["id_hi"], row["id_lo"]) for row in records]
         if self.is_incoming:
-            permitted = {leg_id(base, Leg.PAYEE) for base in (uetr, incoming_base(uetr, self.claim.window))}
+            permitted = payee_ids(uetr, self.claim.window)
             listed = topic == "statement:list" and _speaks(self.view.key, self.view.envelope.ledger, genesis)
             if not listed or len(ids) != 1 or records[0]["leg"] != Leg.PAYEE or ids[0] not in permitted:
                 _contradiction("The record is not that of the payment on its payee's ledger.")

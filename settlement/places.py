@@ -16,7 +16,7 @@ from settlement.book import Book, PaymentState, PaymentTable
 from settlement.legs import Leg, leg_id, uetr_of
 from settlement.table import Table
 
-__all__ = ["Place", "incoming_base", "incoming_place", "outgoing_place", "peer_party"]
+__all__ = ["Place", "incoming_base", "incoming_place", "outgoing_place", "payee_ids", "peer_party"]
 
 _BASE_TAG = b"hugang/incoming/0\0"
 
@@ -38,11 +38,16 @@ def peer_party(machine: Machine) -> int:
 def incoming_base(uetr: int, window: int) -> int:
     """Give what the ids of a carried payment's legs are made from on the payee's ledger in another window.
 
-    The ids of its first acceptance are used up. SHA-256 over the UETR and the window's number gives fresh ones that
-    nobody can make collide with another payment's.
+    The ids of its first acceptance are used up. SHA-256 over the UETR and the window's number gives fresh ones, and
+    legs are numbered from ``Leg.AGAIN`` on, so that nobody can choose a UETR whose ids get into the way.
     """
     digest = hashlib.sha256(_BASE_TAG + uetr.to_bytes(16, "big") + window.to_bytes(8, "big")).digest()
     return uetr_of(int.from_bytes(digest[:16], "big"))
+
+
+def payee_ids(uetr: int, window: int) -> tuple[int, int]:
+    """Give the ids that the payee's leg may have in a window: as carried into it, and as accepted for the first time."""
+    return leg_id(incoming_base(uetr, window), Leg.AGAIN + Leg.PAYEE), leg_id(uetr, Leg.PAYEE)
 
 
 def outgoing_place(book: Book, state: State, party: int, uetr: int) -> Place | None:
@@ -69,7 +74,7 @@ def incoming_place(book: Book, state: State, peer: int, uetr: int) -> Place | No
     if place is None or not _was_carried(book, place):
         return place
     for window in range(place.window + 1, book.current + 1):
-        position = _position(state, peer, leg_id(incoming_base(uetr, window), Leg.PAYEE))
+        position = _position(state, peer, payee_ids(uetr, window)[0])
         following = None if position is None else _look_up(book.incoming_places, position)
         place = following or place
     return place

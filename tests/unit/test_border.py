@@ -93,9 +93,10 @@ def test_a_carried_payment_that_skips_a_window_gets_fresh_ids(world: World) -> N
     book.incoming_waiting.add(uetr)
     book.windows[book.current].number = book.current + 1
 
-    high, low = incoming._incoming_halves(book, book.windows[book.current], rows)
+    high, low, again = incoming._incoming_halves(book, book.windows[book.current], rows)
 
     assert (high[0], low[0]) == id_halves(incoming_base(uetr, book.current + 1))
+    assert again.tolist() == [True, False, False]
     assert (high[1:].tolist(), low[1:].tolist()) == (rows["uetr_hi"][1:].tolist(), rows["uetr_lo"][1:].tolist())
 
 
@@ -143,6 +144,22 @@ def test_a_stolen_uetr_does_not_get_into_the_way_of_a_carried_payment(world: Wor
 
     assert world.sh.view("ann", payment).status is PaymentStatus.SETTLED
     assert world.sh.view("ben", thief).reason is Result.ID_EXISTS
+
+
+def test_a_foreseen_id_does_not_get_into_the_way_of_a_carried_payment(world: World) -> None:
+    """What a carried payment's next ids are made from can be foreseen; a payment of that UETR takes none of them."""
+    payment = world.payment("SH/WALLET.ann", "HK/WALLET.dan", 5_00, uetr=uetr_of("wanted"))
+    foreseen = str(uuid.UUID(int=incoming_base(number_of(payment), 2)))
+    thief = world.payment("SH/WALLET.ben", "HK/WALLET.eva", 1_00, uetr=foreseen)
+    world.sh.pay("ann", payment)
+    world.sh.pay("ben", thief)
+    assert world.settle([payment["uetr"]])
+    assert world.sh.view("ben", thief).status is PaymentStatus.SETTLED
+
+    assert world.settle()
+
+    assert world.sh.view("ann", payment).status is PaymentStatus.SETTLED
+    world.check()
 
 
 def test_the_other_nodes_list_cannot_name_two_amounts_in_one_asset(world: World) -> None:

@@ -46,9 +46,14 @@ def test_columns_and_numbers_agree(named: list[tuple[int, int]]) -> None:
 
 
 def test_every_leg_has_room() -> None:
-    """Every leg, and the cancellation of each leg of a payment, is one of the 64."""
-    assert max(Leg) + Leg.FEE < LEG_COUNT
-    assert len(set(Leg)) == len(list(Leg.__members__))
+    """Every leg, again in another window or cancelled, is one of the 64, and no two share a number."""
+    payment = [leg for leg in Leg if leg < Leg.QUOTE_OPEN]
+    others = [leg for leg in Leg if Leg.QUOTE_OPEN <= leg < Leg.AGAIN]
+    numbers = payment + others + [base + leg for base in (Leg.AGAIN, Leg.CANCELLATION) for leg in payment]
+
+    assert max(numbers) < LEG_COUNT
+    assert len(set(numbers)) == len(numbers)
+    assert len(set(Leg)) == len(Leg.__members__)
 
 
 @given(UETRS)
