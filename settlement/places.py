@@ -46,7 +46,7 @@ def incoming_base(uetr: int, window: int) -> int:
 
 
 def payee_ids(uetr: int, window: int) -> tuple[int, int]:
-    """Give the ids that the payee's leg may have in a window: as carried into it, and as accepted for the first time."""
+    """Give the ids that the payee's leg may have in a window: as carried into it, and as accepted at first."""
     return leg_id(incoming_base(uetr, window), Leg.AGAIN + Leg.PAYEE), leg_id(uetr, Leg.PAYEE)
 
 
