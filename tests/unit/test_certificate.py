@@ -96,9 +96,10 @@ def test_unsettled_windows_have_none(settled: Steps) -> None:
         build(statements | {"decision/SH/1": settled.say("SH", abort)})
 
 
-def test_every_flipped_byte_is_found(document: bytes) -> None:
+@pytest.mark.parametrize("step", [23, pytest.param(1, marks=pytest.mark.long)])
+def test_every_flipped_byte_is_found(document: bytes, step: int) -> None:
     """A certificate with any byte changed does not verify."""
-    for place in range(len(document)):
+    for place in range(0, len(document), step):
         changed = document[:place] + bytes([document[place] ^ 0x04]) + document[place + 1 :]
         with pytest.raises(IntegrityFailure, match="CERTIFICATE_"):
             verify(changed, PAIR)

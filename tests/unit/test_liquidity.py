@@ -102,6 +102,7 @@ def test_passes_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(liquidity, "PASSES_MAX", 1)
     queue = queue_of([pay(1, 2, 4), pay(0, 1, 4)], [4, 0, 0])
     assert gross_selection(queue).tolist() == [False, True]
+    assert gross_selection(queue, compiled=False).tolist() == [False, True]
 
 
 SLOT_COUNT = 4
