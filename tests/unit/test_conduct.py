@@ -112,6 +112,14 @@ async def test_repeated_deliveries_change_nothing() -> None:
         assert await heights(pair) == before
 
 
+async def test_a_nodes_own_statement_comes_back_to_nothing() -> None:
+    """A node that is handed its own list answers nothing as long as it has not seen the other's."""
+    async with Pair.make(world_with_payments()) as pair:
+        conduct = pair.nodes["SH"].conduct
+        lists = await conduct.deliver([say(CloseBody(WINDOW))])
+        assert await conduct.deliver(lists) == []
+
+
 async def test_the_decision_is_one_block() -> None:
     """Proposal, both votes and decision stand in one block of the last voter's journal."""
     async with Pair.make(world_with_payments()) as pair:
