@@ -140,6 +140,15 @@ def test_a_plain_payment_leaves_the_rest_at_zero() -> None:
     assert all(row[name] == 0 for name in derived)
 
 
+def test_naming_the_payers_own_asset_changes_nothing() -> None:
+    """A payee that receives what the payer pays may be told so."""
+    plain, named = (
+        decode("/v1/payments", encoded(payment(**fields)), GENESIS) for fields in ({}, {"creditor_asset": "CNY"})
+    )
+
+    assert plain.rows.tobytes() == named.rows.tobytes()
+
+
 def test_a_quote_is_read_in_integers() -> None:
     """The rate becomes hundred-millionths, the expiry nanoseconds, and the memo asset is that of what is sold."""
     offer: bodies.Offer = decode("/v1/quotes", encoded(quote()), GENESIS)
