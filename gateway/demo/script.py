@@ -106,6 +106,8 @@ class Demonstration:
                 self._check_balances()
             with self._stage("export", "Both journals are exported"):
                 self._command("export", str(self.folder / EXPORT_FOLDER))
+            with self.report.stage("stop"):
+                supervisor.stop()
         with self._stage("verify", "An auditor replays them from the genesis keys alone"):
             self._verify()
         with self._stage("tamper", "One byte of a copy is changed"):
