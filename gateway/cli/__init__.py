@@ -32,11 +32,15 @@ COMMANDS = (
     "payment",
     "window",
     "settle",
+    "cosign",
     "resync",
     "trial-balance",
     "export",
     "verify",
     "certificate",
+    "receipt",
+    "balance-proof",
+    "verify-receipt",
     "doctor",
 )
 """In the order in which ``--help`` lists them."""

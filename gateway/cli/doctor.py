@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import importlib.util
 import re
@@ -135,3 +136,26 @@ def _network(folder: Path) -> Iterator[Finding]:
             yield _judge(
                 name, f"does not run; port {port} is {'free' if free else 'taken'}", good=free, otherwise="note"
             )
+    for ledger in LEDGERS:
+        yield _journal(layout.node(ledger), ledger, is_running=ledger.lower() in present)
+
+
+def _journal(folder: Path, ledger: str, *, is_running: bool) -> Finding:
+    """Look at one journal: of a file that nobody writes, the database checks its own pages."""
+    from gateway.config import load_node_config
+
+    name = load_node_config(folder).database
+    subject, path = f"journal {ledger}", folder / name
+    if "://" in name:
+        return Finding(subject, "ok", "lies in a PostgreSQL database")
+    if not path.exists():
+        return Finding(subject, "note", "not begun yet")
+    size = f"{path.stat().st_size / 2**20:,.1f} MiB"
+    if is_running:
+        return Finding(subject, "ok", f"{size}, in use")
+    try:
+        with contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
+            verdict = str(database.execute("PRAGMA quick_check").fetchone()[0])
+    except sqlite3.Error as error:
+        verdict = str(error)
+    return _judge(subject, f"{size}, {verdict}", good=verdict == "ok")

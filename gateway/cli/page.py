@@ -19,6 +19,14 @@ to stderr. `NO_COLOR` is honoured, and whatever is not a terminal gets plain tex
 places; `--json` gives minor units as digits. Private keys are read from the folder of the network and from nowhere
 else, and every process listens on loopback.
 
+## Environment
+
+| variable | meaning |
+|---|---|
+| `HUGANG_DIR` | The folder of the network, wherever `--dir` is not given. |
+| `NO_COLOR` | No colours, whatever its value. |
+| `HUGANG_CRASH`, `HUGANG_CRASH_POINT` | For fault tests: `node` and `operator` kill themselves at the n-th crossing. |
+
 ## Exit codes
 
 | code | name | meaning |

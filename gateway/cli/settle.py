@@ -25,6 +25,7 @@ STAGES = {
     "close": "both nodes close the window and list its payments",
     "accept": "the receiving side accepts or rejects each payment",
     "reject": "the paying side hears of it",
+    "cosign": "each node cosigns the other's checkpoint, before netting and after the decision",
     "net": "netting, liquidity check, proposal",
     "vote": "the first voter reserves the net positions and votes",
     "decide": "the last voter votes and decides: finality",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -270,6 +272,18 @@ def test_doctor_looks_at_keys(folder: Path) -> None:
     found = {finding.subject: finding for finding in doctor.findings(folder)}
     assert found["data folder"].verdict == "fault"
     assert "KEY_FILE_OPEN" in found["data folder"].text
+
+
+def test_doctor_looks_at_journals(folder: Path) -> None:
+    """A journal that is not begun is worth knowing, one that is whole is fine, and one that is damaged is a fault."""
+    assert {finding.subject: finding.verdict for finding in doctor.findings(folder)}["journal HK"] == "note"
+    journal = folder / "hk" / "journal.db"
+    with contextlib.closing(sqlite3.connect(journal)) as database:
+        database.execute("CREATE TABLE block (height INTEGER)")
+    assert {finding.subject: finding.verdict for finding in doctor.findings(folder)}["journal HK"] == "ok"
+    journal.write_bytes(b"not a database, whatever it was before" * 100)
+    found = {finding.subject: finding for finding in doctor.findings(folder)}["journal HK"]
+    assert (found.verdict, "not a database" in found.text) == ("fault", True)
 
 
 def test_a_foreign_package_is_named(tmp_path: Path) -> None:
