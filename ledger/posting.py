@@ -41,6 +41,7 @@ from ledger.state import State
 from ledger.transfers import NO_MESSAGE, TRANSFER, Flag, Result, Transfers, transfers
 
 __all__ = [
+    "DUE_COUNT_MAX",
     "PRECEDENCE",
     "STAY",
     "due",
@@ -77,6 +78,8 @@ PRECEDENCE: tuple[Result, ...] = (
 )
 """Which refusal a command gets when it earns several: the first of these. A result it arrives with goes before all."""
 
+DUE_COUNT_MAX = 2**20
+"""Holds that expire at the head of one block, half of what a block can hold; the next block goes on with the others."""
 _AMOUNT_MAX = 2**63 - 1
 _TIMESTAMP_LIMIT = 2**62  # so that a timestamp plus the longest timeout stays below 2^63
 
@@ -539,16 +542,17 @@ def _run(
 
 
 def due(state: State, timestamp_ns: int) -> Transfers:
-    """Give the EXPIRE commands for all open holds whose deadline has come, in order of (deadline, id, party).
+    """Give the EXPIRE commands for open holds whose deadline has come, in order of (deadline, id, party).
 
-    They carry no id of their own; the caller posts them at the head of a block. No money changes. A bound hold is never
+    No more than ``DUE_COUNT_MAX`` at once: an outage could make any number due together, and all of them would fit no
+    block. One that waits for the next block can be neither posted nor voided any more. They carry no id of their own; the caller posts them at the head of a block. No money changes. A bound hold is never
     due. Costs one comparison when nothing is due, otherwise time in proportion to what is due, and a sort of it.
     """
     if not state.is_due(timestamp_ns):
         return transfers(0)
     slots = due_slots(state.deadlines.array, state.control, state.hold_table.array, timestamp_ns)
     holds = state.hold_table.array[slots]
-    holds = holds[np.lexsort((holds["party"], holds["id_lo"], holds["id_hi"], holds["deadline"]))]
+    holds = holds[np.lexsort((holds["party"], holds["id_lo"], holds["id_hi"], holds["deadline"]))[:DUE_COUNT_MAX]]
     commands = transfers(len(holds))
     commands["related_hi"], commands["related_lo"] = holds["id_hi"], holds["id_lo"]
     commands["party"] = holds["party"]

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ledger import journal, posting, writer
 from ledger.errors import MalformedInput
 from ledger.transfers import TRANSFER, Flag, Result, Transfers, id_halves, transfers
 from settlement import columns
@@ -87,6 +88,32 @@ def test_hold_expires_at_the_head_of_a_block() -> None:
 
     assert records["flags"].tolist() == [Flag.EXPIRE, Flag.VOID]
     assert records["result"].tolist() == [Result.OK, Result.HOLD_EXPIRED]
+
+
+def test_more_holds_than_a_block_can_hold_expire_block_by_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is due beyond the bound of one block can no longer be posted and expires in the next one, also on replay."""
+    monkeypatch.setattr(posting, "DUE_COUNT_MAX", 2)
+    node = funded()
+    commands = moves(node, 5, 5, 5, flags=Flag.PENDING)
+    commands["timeout_s"] = 2
+    node.post("ALPHA", TOPIC, columns.encode(commands))
+    late = node.machine.timestamp_ns + 3 * SECOND
+    first = node.post("ALPHA", TOPIC, columns.encode(end(3, flag=Flag.POST, identifier=4)), at_ns=late)
+    second = node.post("ALPHA", TOPIC, columns.encode(end(3, flag=Flag.POST, identifier=5)), at_ns=late + 1)
+
+    assert first["flags"].tolist() == [Flag.EXPIRE, Flag.EXPIRE, Flag.POST]
+    assert first["result"].tolist() == [Result.OK, Result.OK, Result.HOLD_EXPIRED]
+    assert second["flags"].tolist() == [Flag.EXPIRE, Flag.POST]
+    assert node.machine.state.account(node.machine.state.account_count).credits_pending == 0
+    assert node.replayed().machine.frontier.root() == node.machine.frontier.root()
+
+
+def test_expiries_and_transfers_of_one_block_fit_the_format() -> None:
+    """The most holds that expire at once and the densest messages of a block stay within its count and its size."""
+    records = posting.DUE_COUNT_MAX + writer.BATCH_SIZE_MAX // 32 + writer.BATCH_LIMIT
+
+    assert records < journal.TRANSFER_COUNT_MAX
+    assert records * TRANSFER.itemsize + 2 * writer.BATCH_SIZE_MAX < journal.BODY_SIZE_MAX
 
 
 def test_chain_fails_as_a_whole() -> None:
