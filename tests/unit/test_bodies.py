@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger.accounts import address
+from ledger.accounts import address, parse_address
 from ledger.errors import MalformedInput
 from ledger.messages import BODY_SIZE_MAX
 from ledger.transfers import id_of
-from settlement import bodies
+from settlement import bodies, shapes
 from settlement.bodies import PaymentItems, decode
 from settlement.interpreter import COLUMNS_TOPIC, HANDLERS
 from tests.settlement_fixture import genesis_of, issuance, money, party, public_key_of, uetr_of
@@ -140,6 +140,56 @@ def test_a_plain_payment_leaves_the_rest_at_zero() -> None:
     assert all(row[name] == 0 for name in derived)
 
 
+@given(
+    st.text(st.characters(codec="utf-8"), min_size=14, max_size=14)
+    | st.from_regex(r"(SH|HK|GZ)[0-9]{12}", fullmatch=True)
+)
+def test_addresses_are_read_in_columns_as_one_by_one(text: str) -> None:
+    """A text is an address in a batch exactly if it is one alone, and the same one."""
+    try:
+        expected: object = parse_address(text)
+    except MalformedInput:
+        expected = "ADDRESS_INVALID"
+    try:
+        found = decode("/v1/payments", encoded(payment(creditor=text)), GENESIS)
+        ledger = "HK" if found.across[0] else "SH"
+        assert expected == (ledger, found.rows["creditor"][0])
+    except MalformedInput as error:
+        assert error.code == (expected if expected == "ADDRESS_INVALID" else "LEDGER_UNKNOWN")  # noqa: PT017 - either way
+
+
+@given(st.integers(1, 2**32 - 1), st.sampled_from(["SH", "HK"]), st.integers(2, 13), st.integers(1, 9))
+def test_a_wrong_digit_of_an_address_is_noticed(number: int, ledger: str, at: int, by: int) -> None:
+    """Any one digit changed makes an address of a batch invalid."""
+    text = address(ledger, number)
+    wrong = text[:at] + str((int(text[at]) + by) % 10) + text[at + 1 :]
+
+    assert refused("/v1/payments", payment(creditor=wrong)).code == "ADDRESS_INVALID"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("uetr", UETR[:-1] + "g"),
+        ("uetr", UETR[:-1] + "ä"),
+        ("uetr", UETR[:8] + "0" + UETR[9:]),
+        ("uetr", UETR[:14] + "1" + UETR[15:]),
+        ("uetr", UETR[:19] + "7" + UETR[20:]),
+        ("creditor", "HK53000000001A"),
+        ("creditor", "HK\u00b230000000012"),
+        ("purpose", "gdds"),
+        ("reference", "a\tb"),
+    ],
+)
+def test_the_wrong_one_of_many_is_named(field: str, value: str) -> None:
+    """Checked all at once, the first wrong payment of a batch is still named by its path."""
+    batch = [payment(uetr=uetr_of(i), purpose="GDDS", reference="fine") for i in range(5)]
+    batch[3][field] = value
+    batch[4][field] = value
+
+    assert refused("/v1/batches", {"payments": batch}).fields["path"] == f"$.payments[3].{field}"
+
+
 def test_naming_the_payers_own_asset_changes_nothing() -> None:
     """A payee that receives what the payer pays may be told so."""
     plain, named = (
@@ -250,7 +300,9 @@ def test_the_largest_amount_is_read() -> None:
         ({"creditor": address("GZ", 12)}, "LEDGER_UNKNOWN", "$.creditor"),
         ({"money": money(5, "USD")}, "ASSET_UNKNOWN", "$.money.asset"),
         ({"money": money(5, "QCNY")}, "ASSET_UNKNOWN", "$.money.asset"),
-        ({"money": money(5, "cny")}, "BODY_MALFORMED", "$.money.asset"),
+        ({"money": money(5, "cny")}, "ASSET_UNKNOWN", "$.money.asset"),
+        ({"money": money(5, "C")}, "BODY_MALFORMED", "$.money.asset"),
+        ({"purpose": "GDÄS"}, "BODY_MALFORMED", "$.purpose"),
         ({"fee": money(5, "HKD")}, "FEE_ASSET", "$.fee.asset"),
         ({"fee": {"asset": "CNY", "amount": "0"}}, "AMOUNT_INVALID", "$.fee.amount"),
         ({"fee": {"asset": "CNY", "amount": str(2**63)}}, "AMOUNT_INVALID", "$.fee.amount"),
@@ -393,7 +445,7 @@ def test_no_place_takes_just_anything(topic: str, value: object) -> None:
         changed = at_place(GOOD[topic], path, value)
         if changed == GOOD[topic] or (path and path[-1] == "roles" and value == []):
             continue
-        assert refused(topic, changed).code in {code for code, _ in bodies._CODES.values()} | {"BODY_MALFORMED"}
+        assert refused(topic, changed).code in {code for code, _ in shapes._CODES.values()} | {"BODY_MALFORMED"}
 
 
 # --- a field that stands twice ----------------------------------------------------------------------------------------
@@ -448,7 +500,7 @@ def test_damaged_bytes_are_refused_or_read_never_worse(topic: str, data: st.Data
 def test_a_body_that_another_reader_refuses_is_refused() -> None:
     """The slow way of finding repeated fields answers like the fast one if it cannot read at all."""
     with pytest.raises(MalformedInput, match="BODY_MALFORMED"):
-        bodies._check_fields_once(bodies.CancellationBody(uetr=UETR), b"{")
+        shapes._check_fields_once(bodies.CancellationBody(uetr=UETR), b"{")
 
 
 def test_rows_of_a_batch_are_one_block() -> None:
