@@ -68,7 +68,7 @@ bench: setup ## Measure this machine and write the figures down.
 	$(BIN)/python -m benchmarks
 
 faults: setup ## Run the fault schedules: crashes, lost syncs, partitions, reordered messages.
-	$(BIN)/python -m benchmarks.faults
+	@$(BIN)/python -m benchmarks.faults
 
 docs: setup ## Regenerate the pages of docs/ that come from the code.
 	$(BIN)/python -m gateway.docs

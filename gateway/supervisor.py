@@ -216,7 +216,9 @@ class Supervisor:
         for name in names:
             port = getattr(ports, name)
             if not port_is_free(port):
-                raise Unavailable("PORT_TAKEN", "Somebody else listens on this port.", name=name, port=port)
+                raise Unavailable(
+                    "PORT_TAKEN", "Somebody else listens on this port; --ports free takes others.", name=name, port=port
+                )
 
     def _refuse_ended(self, name: str) -> None:
         child = self._children.get(name)

@@ -28,13 +28,17 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 class _PortsType(click.ParamType):  # type: ignore[type-arg] # generic only from click 8.2 on
-    """Three port numbers: ``8701,8702,8700``."""
+    """Three port numbers, ``8701,8702,8700``, or ``free`` for any three that are."""
 
     name = "SH,HK,OPERATOR"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Ports:
         if isinstance(value, Ports):
             return value
+        if value == "free":
+            from gateway.supervisor import free_ports
+
+            return free_ports()
         parts = str(value).split(",")
         numbers = [int(part) for part in parts if part.isascii() and part.isdecimal() and 1 <= int(part) <= 65_535]
         if not len(parts) == len(numbers) == len(set(numbers)) == 3:
@@ -58,9 +62,11 @@ def folder_option(command: Command) -> Command:
 
 def ports_option(command: Command) -> Command:
     """Add ``--ports``: the loopback ports of the three processes."""
-    return click.option("--ports", type=_PortsType(), help="Loopback ports of both nodes and the settlement operator.")(
-        command
-    )
+    return click.option(
+        "--ports",
+        type=_PortsType(),
+        help="Loopback ports of both nodes and the settlement operator; `free` takes any that are.",
+    )(command)
 
 
 def json_option(command: Command) -> Command:

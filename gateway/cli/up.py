@@ -33,13 +33,13 @@ def command(folder: Path, ports: Ports | None, *, detach: bool) -> ExitCode:
     """
     from gateway.cli.terminal import Terminal
     from gateway.config import init_network
-    from gateway.supervisor import NAMES, Supervisor, network_exists, running, set_ports
+    from gateway.supervisor import NAMES, Supervisor, free_ports, network_exists, running, set_ports
     from ledger.errors import Conflict
     from ledger.runtime import SystemRuntime
 
     terminal, runtime = Terminal(), SystemRuntime()
     if not network_exists(folder):
-        init_network(folder, runtime, ports=ports)
+        init_network(folder, runtime, ports=ports or free_ports())
         terminal.note(f"a new network in {folder}")
     present = {process.name for process in running(folder)}
     missing = [name for name in NAMES if name not in present]
