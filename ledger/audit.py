@@ -12,7 +12,9 @@ from __future__ import annotations
 import hashlib
 from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +22,12 @@ import numpy as np
 from ledger import genesis as genesis_format
 from ledger import logs
 from ledger.checkpoint import Checkpoint, encode_checkpoint
-from ledger.errors import IntegrityFailure, InvariantViolation, MalformedInput
+from ledger.errors import IntegrityFailure, MalformedInput
 from ledger.exports import ExportFile, Source
 from ledger.journal import EncodedBlock
 from ledger.machine import Interpreter, Machine
 from ledger.replay import Follower, Prepared
-from ledger.runtime import Lane, Runtime, SystemRuntime
+from ledger.runtime import Runtime, SystemRuntime
 from ledger.state import AssetTotal
 from ledger.transfers import Result
 
@@ -176,23 +178,23 @@ class _Verifier:
         What cannot be read is reported when everything before it has been followed, so that the first failure wins.
         """
         lane = self._runtime.lane("verify")
-        waiting: deque[_Preparation] = deque()
+        waiting: deque[tuple[int, Future[Prepared]]] = deque()
         size = 0
         failure: IntegrityFailure | None = None
         try:
             for encoded in self._blocks():
-                waiting.append(_Preparation(self._follower, encoded, lane))
+                waiting.append((len(encoded.body), lane.submit(partial(self._follower.prepare, encoded))))
                 size += len(encoded.body)
                 while len(waiting) > AHEAD_COUNT or size > AHEAD_SIZE:
-                    preparation = waiting.popleft()
-                    size -= len(preparation.encoded.body)
-                    yield preparation.finished()
+                    body_size, prepared = waiting.popleft()
+                    size -= body_size
+                    yield prepared.result()
         except IntegrityFailure as error:
             failure = error
         finally:
             lane.close()
-        for preparation in waiting:
-            yield preparation.finished()
+        for _, prepared in waiting:
+            yield prepared.result()
         if failure is not None:
             raise failure
 
@@ -209,26 +211,6 @@ class _Verifier:
         block = self._machine.height + 1 if error.block is None else error.block
         position = self._machine.position if error.position is None else error.position
         return IntegrityFailure(error.code, error.sentence, block=block, position=position, **error.fields)
-
-
-class _Preparation:
-    """One block being prepared on a lane."""
-
-    def __init__(self, follower: Follower, encoded: EncodedBlock, lane: Lane) -> None:
-        self.encoded = encoded
-        self._follower = follower
-        self._prepared: Prepared | None = None
-        self._future = lane.submit(self._prepare)
-
-    def finished(self) -> Prepared:
-        """Wait for the end."""
-        self._future.result()
-        if self._prepared is None:
-            raise InvariantViolation("a block was prepared without a result")
-        return self._prepared
-
-    def _prepare(self) -> None:
-        self._prepared = self._follower.prepare(self.encoded)
 
 
 def _trusted(document: bytes, trusted_hash: bytes | None) -> genesis_format.Genesis:

@@ -60,7 +60,7 @@ class Lane(Protocol):
     def start(self, function: Callable[[], None]) -> asyncio.Future[None]:
         """Run ``function`` after all that was started before; the future tells its end. Call it from the event loop."""
 
-    def submit(self, function: Callable[[], None]) -> Future[None]:
+    def submit(self, function: Callable[[], T]) -> Future[T]:
         """Do the same from any thread. Where everything is one thread, ``function`` runs, and may raise, at once."""
 
     def close(self) -> None:
@@ -188,7 +188,7 @@ class _ThreadLane:
     def start(self, function: Callable[[], None]) -> asyncio.Future[None]:
         return asyncio.get_running_loop().run_in_executor(self._executor, function)
 
-    def submit(self, function: Callable[[], None]) -> Future[None]:
+    def submit(self, function: Callable[[], T]) -> Future[T]:
         return self._executor.submit(function)
 
     def close(self) -> None:
@@ -297,10 +297,9 @@ class _LoopLane:
 
         return asyncio.ensure_future(run())
 
-    def submit(self, function: Callable[[], None]) -> Future[None]:
-        function()
-        done: Future[None] = Future()
-        done.set_result(None)
+    def submit(self, function: Callable[[], T]) -> Future[T]:
+        done: Future[T] = Future()
+        done.set_result(function())
         return done
 
     def close(self) -> None:

@@ -30,7 +30,7 @@ from ledger.errors import IntegrityFailure, InvariantViolation, LedgerError, Mal
 from ledger.journal import Block
 from ledger.machine import Admitted, Answer, Draft, Interpreter, Machine
 from ledger.replay import Follower
-from ledger.runtime import Lane, Runtime
+from ledger.runtime import Runtime
 from ledger.store import Store
 
 __all__ = ["Writer", "open_machine"]
@@ -111,33 +111,25 @@ class Writer:
         self._is_tick_due = False
         self._is_draining = False
         self._is_open = False
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._lane: Lane | None = None
-        self._commit_lane: Lane | None = None
-        self._drain_future: asyncio.Future[None] | None = None
-        self._tick_task: asyncio.Task[None] | None = None
+        self._lane = runtime.lane("writer")
+        self._commit_lane = runtime.lane("commit")
+        self._ticks: list[asyncio.Task[None]] = []
+        self._drains: set[asyncio.Future[None]] = set()
 
     # --- the front: event loop only -----------------------------------------------------------------------------------
 
     async def start(self) -> None:
         """Begin to take messages."""
-        self._loop = asyncio.get_running_loop()
-        self._lane = self._runtime.lane("writer")
-        self._commit_lane = self._runtime.lane("commit")
         self._is_open = True
-        self._tick_task = asyncio.create_task(self._tick())
+        self._ticks.append(asyncio.create_task(self._tick()))
 
     async def stop(self) -> None:
         """Take no more, finish what has queued, and end the thread. The store stays open."""
-        self._is_open = False
-        if self._tick_task is not None:
-            self._tick_task.cancel()
-            await asyncio.wait([self._tick_task])
-        while self._drain_future is not None and not self._drain_future.done():
-            await asyncio.wait([self._drain_future])
-        for lane in (self._lane, self._commit_lane):
-            if lane is not None:
-                lane.close()
+        self._close()
+        while self._drains:
+            await asyncio.wait(self._drains)
+        self._lane.close()
+        self._commit_lane.close()
 
     async def submit(self, admitted: Admitted) -> Answer:
         """Journal a message and give its place; returns after the commit. A retry gets the first answer again (I8).
@@ -197,30 +189,36 @@ class Writer:
 
     def _future(self, waiting_count: int) -> asyncio.Future[Any]:
         """Make the place where an answer will appear, unless there is no room for a question."""
-        if not self._is_open or self._loop is None:
+        if not self._is_open:
             raise _stopped()
         if waiting_count >= self._queue_limit:
             raise Unavailable("BUSY", "Too many requests are waiting.", retry_after_s=1)
-        return self._loop.create_future()
+        return asyncio.get_running_loop().create_future()
 
     def _wake(self) -> None:
         """Start draining the queue unless somebody does."""
         with self._lock:
-            if self._is_draining or self._lane is None:
+            if self._is_draining:
                 return
             self._is_draining = True
-        self._drain_future = self._lane.start(self._drain)
-        self._drain_future.add_done_callback(self._drained)
+        draining = self._lane.start(self._drain)
+        self._drains.add(draining)
+        draining.add_done_callback(self._drained)
+
+    def _close(self) -> None:
+        """Take no more."""
+        self._is_open = False
+        for task in self._ticks:
+            task.cancel()
 
     def _drained(self, future: asyncio.Future[None]) -> None:
         """When draining ended with a failure, stop for good and tell everybody who waits."""
+        self._drains.discard(future)
         error = future.exception()
         if error is None:
             return
         self.failure = error
-        self._is_open = False
-        if self._tick_task is not None:
-            self._tick_task.cancel()
+        self._close()
         unanswered = [] if self._committing is None else [future for future, _, _ in self._committing[1]]
         unanswered += [item.future for item in (*self._in_turn, *self._waiting, *self._queries)]
         for waiting in unanswered:
@@ -254,7 +252,10 @@ class Writer:
         while True:
             if not self._is_overlap_due():
                 self._finish_commit()
-            queries, waiting = self._take()
+            turn = self._take()
+            if turn is None:
+                return
+            queries, waiting = turn
             if queries:
                 self._deliver([_ask(query, self._machine) for query in queries])
             if waiting and waiting[0].work is not None:
@@ -264,8 +265,6 @@ class Writer:
             elif self._is_tick_due:
                 self._is_tick_due = False
                 self._expire()
-            elif not queries and self._rest():
-                return
 
     def _is_worth_overlapping(self) -> bool:
         """Whether only messages wait, and enough of them to be applied during a commit. Call it with the lock."""
@@ -292,8 +291,8 @@ class Writer:
         self._committing = None
         self._deliver(outcomes)
 
-    def _take(self) -> tuple[list[_Query[Any]], list[_Waiting]]:
-        """Take all reads, unless a commit is under way, and the next bundle or the next block's messages."""
+    def _take(self) -> tuple[list[_Query[Any]], list[_Waiting]] | None:
+        """Take all reads, unless a commit is under way, and the next bundle or block's messages; ``None`` is the end."""
         with self._lock:
             queries = []
             if self._committing is None:
@@ -312,19 +311,13 @@ class Writer:
                     break
                 self._waiting_size -= len(admitted.message.body)
             self._in_turn = [*queries, *waiting]
-            return queries, waiting
-
-    def _rest(self) -> bool:
-        """Stop draining, unless something has come in this very moment."""
-        with self._lock:
-            if self._waiting or self._queries or self._is_tick_due:
-                return False
-            self._is_draining = False
-            return True
+            # Decided under the lock, so that whoever comes later starts draining again.
+            self._is_draining = bool(queries or waiting or self._is_tick_due)
+            return (queries, waiting) if self._is_draining else None
 
     def _deliver(self, outcomes: list[Outcome]) -> None:
-        if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._answer, outcomes)
+        if outcomes:
+            outcomes[0][0].get_loop().call_soon_threadsafe(self._answer, outcomes)
 
     def _message_turn(self, waiting: list[_Waiting]) -> None:
         """Make a block of messages and start its commit; each message gets its own answer afterwards."""
@@ -398,8 +391,6 @@ class Writer:
 
     def _start_commit(self, block: Block, outcomes: list[Outcome]) -> None:
         """Start making a block durable."""
-        if self._commit_lane is None:
-            raise InvariantViolation("a block before the writer was started")
         self._runtime.crossing("writer.before_commit")
         future = self._commit_lane.submit(functools.partial(self._store.append, block))
         self._committing = future, outcomes

@@ -168,10 +168,12 @@ class SqlStore(ABC):
         query = select(columns.height, columns.first_position, columns.position_count)
         query = query.where(columns.first_position <= position).order_by(columns.first_position.desc()).limit(1)
         row = None
+        end = 0
         if 0 <= position <= POSITION_MAX:
             with self._reading() as connection:
                 row = connection.execute(query).one_or_none()
-        if row is None or position >= row.first_position + row.position_count:
+                end = 0 if row is None else row.first_position + row.position_count
+        if row is None or position >= end:
             raise NotFound("POSITION_NOT_FOUND", "The journal has not come to this position yet.", position=position)
         return int(row.height)
 

@@ -32,6 +32,7 @@ from tests.ledger_fixture import (
     export_bytes,
     private_key,
     reference_chain,
+    request,
     statement,
     transfer,
 )
@@ -425,6 +426,8 @@ def test_a_signature_that_does_not_hold_is_named() -> None:
         (statement("alice", "note", b"", serial=52, network="hugang-other"), "NETWORK_MISMATCH"),
         (statement("alice", "note", b"nothing to see", serial=8), "REPEATED"),
         (statement("alice", "unheard", b"", serial=52), "BODY_MALFORMED"),
+        (request("bob", "note", b"", idempotency_key="end-of-hold-3", created_s=START_S + 20), "IDEMPOTENCY_CONFLICT"),
+        (request("bob", "note", b"", idempotency_key="old", created_s=START_S - 400), "NOT_AUTHORISED"),
         (statement("alice", "revoke", b"0" * 64, serial=52), "NOT_AUTHORISED"),
     ],
 )

@@ -96,6 +96,14 @@ def test_ranges_that_are_not_all_records_are_not_found(reader: Reader, position:
         reader.records(position, count)
 
 
+def test_a_range_ends_with_its_message() -> None:
+    """A run of records that goes on behind the next message is not found, although there are records enough."""
+    reader = Reader(CHAIN.store())
+    assert len(reader.records(5, 1)) == 1
+    with pytest.raises(NotFound, match="RECORD_NOT_FOUND"):
+        reader.records(5, 2)
+
+
 def test_an_answer_leads_to_its_records(reader: Reader) -> None:
     """An answer's position and count are enough to read what it derived."""
     records = reader.answer_records(Answer(position=3, count=1_700, height=2, digest=b""))

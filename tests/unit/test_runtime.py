@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import functools
 import platform
 import signal
@@ -45,6 +46,12 @@ def test_a_free_port_can_be_bound() -> None:
 def test_freed_memory_is_kept() -> None:
     """The C library of this platform is told, or it is said that it was not."""
     assert keep_memory() is (platform.libc_ver()[0] == "glibc")
+
+
+def test_another_library_keeps_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the C library has no such setting, that is said and nothing else happens."""
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: object())
+    assert keep_memory() is False
 
 
 @pytest.mark.anyio
@@ -161,6 +168,11 @@ async def test_a_cancelled_sleeper_is_forgotten() -> None:
     task.cancel()
     await runtime.advance(0)
     assert runtime.next_due_ns() is None
+    await runtime.advance(10)
+    assert task.cancelled()
+    task = asyncio.ensure_future(runtime.sleep(5))
+    await runtime.advance(0)
+    task.cancel()
     await runtime.advance(10)
     assert task.cancelled()
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
+import zstandard
 
 from ledger.errors import Conflict, IntegrityFailure, InvariantViolation, MalformedInput, NotFound, Unavailable
 from ledger.runtime import Runtime
@@ -321,6 +322,8 @@ def test_a_reader_stands_beside_the_writer(file_place: FilePlace) -> None:
     assert stored(reader) == encoded(blocks.made)
     with pytest.raises(Unavailable, match="STORE_FAILED"):
         reader.append(blocks.make())
+    with pytest.raises(InvariantViolation, match="cannot become the writer"), reader._writing():
+        pass
     reader.close()
     writer.close()
 
@@ -449,6 +452,24 @@ def test_every_changed_bit_of_a_part_is_seen() -> None:
             base.decompress(bytes(changed), height=1, part=0)
 
 
+@pytest.mark.parametrize(
+    "frame",
+    [
+        b"",
+        b"no frame",
+        zstandard.ZstdCompressor().compress(b"x")[:-1],
+        zstandard.ZstdCompressor().compress(b"x") + b"x",
+        zstandard.ZstdCompressor(write_content_size=False).compress(b"x"),
+        zstandard.ZstdCompressor().compress(bytes(PART_SIZE + 1)),
+        zstandard.ZstdCompressor().compress(b""),
+    ],
+)
+def test_a_part_is_one_frame_of_known_size(frame: bytes) -> None:
+    """A part with a good checksum that is no frame, states no size or too large a one, is refused unread."""
+    with pytest.raises(IntegrityFailure, match="STORE_CORRUPT"):
+        base.decompress(frame + base._checksum(frame, height=1, part=0), height=1, part=0)
+
+
 @pytest.mark.parametrize(("height", "part"), [(1, 1), (2, 0)])
 def test_a_part_counts_only_in_its_place(height: int, part: int) -> None:
     """A part that is read in the place of another is refused."""
@@ -470,6 +491,59 @@ def test_a_damaged_file_is_an_integrity_failure(file_place: FilePlace) -> None:
     file_place.path.write_bytes(data)
     with pytest.raises((IntegrityFailure, MalformedInput)):
         stored(SqliteStore.open_reader(file_place.path, runtime=make_runtime()))
+
+
+@pytest.mark.parametrize("column", ["first_position", "position_count"])
+def test_positions_of_another_type_are_damage(file_place: FilePlace, column: str) -> None:
+    """A cell that is no number where one should be is reported as damage when positions are looked up."""
+    store = damaged(file_place, f"UPDATE blocks SET {column} = x'ff' WHERE height = 1")
+    with pytest.raises((IntegrityFailure, NotFound)):
+        store.height_of(1)
+    store.close()
+
+
+def test_damage_found_on_opening_leaves_no_lock(file_place: FilePlace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the file turns out to be damaged while the writer takes over, that is reported, and nothing stays locked."""
+
+    def complain(_: SqliteStore) -> None:
+        bytes([0xFF]).decode()
+
+    file_place.create().close()
+    monkeypatch.setattr(SqliteStore, "_take_over", complain)
+    with pytest.raises(IntegrityFailure, match="STORE_CORRUPT"):
+        SqliteStore.open(file_place.path, runtime=make_runtime())
+    monkeypatch.undo()
+    SqliteStore.open(file_place.path, runtime=make_runtime()).close()
+
+
+def test_a_busy_file_is_no_damage(file_place: FilePlace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that another program holds is unavailable, for opening and for reading, and not damaged."""
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_S", 0)
+    file_place.create().close()
+    reader = SqliteStore.open_reader(file_place.path, runtime=make_runtime())
+    other = sqlite3.connect(file_place.path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(Unavailable, match="STORE_BUSY"):
+        SqliteStore.open(file_place.path, runtime=make_runtime())
+    assert reader.last_height() == 0
+    other.execute("ROLLBACK")
+    reader.close()
+    other.execute("PRAGMA locking_mode=EXCLUSIVE")
+    other.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(Unavailable, match="STORE_BUSY"):
+        SqliteStore.open_reader(file_place.path, runtime=make_runtime())
+    other.close()
+
+
+def test_a_store_that_cannot_be_made_is_reported(file_place: FilePlace) -> None:
+    """When the tables cannot be made, that is said, and the place stays free."""
+    file_place.path.with_name(PATH_NAME + ".new-journal").mkdir()
+    file_place.path.with_name(PATH_NAME + ".new").write_bytes(b"")
+    with pytest.raises((IntegrityFailure, Unavailable)):
+        file_place.create()
+    assert not file_place.path.exists()
+    file_place.path.with_name(PATH_NAME + ".new-journal").rmdir()
+    file_place.create().close()
 
 
 def test_a_full_disk_ends_the_store(file_place: FilePlace) -> None:

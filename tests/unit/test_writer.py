@@ -398,6 +398,15 @@ async def test_a_writer_that_was_not_started_takes_nothing() -> None:
         await node.submit(note(1))
 
 
+async def test_stopping_what_never_started_does_no_harm() -> None:
+    """``stop`` without ``start``, and a second ``stop``, return at once."""
+    runtime = make_runtime()
+    node = Node(runtime, MemoryStore(GENESIS_BYTES, runtime=runtime), make_machine())
+    await node.writer.stop()
+    await node.writer.stop()
+    assert node.writer.failure is None
+
+
 async def test_stopping_finishes_what_has_queued() -> None:
     """``stop`` serves what waits, then refuses, and is no failure."""
     async with running() as node:
