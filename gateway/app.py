@@ -22,7 +22,7 @@ from gateway.config import Limits
 from gateway.node import Node
 from gateway.openapi import describe
 from gateway.problems import MEDIA_TYPE, Problem, problem, problem_of
-from gateway.routes import messages, pages, payments, public, statements, views
+from gateway.routes import messages, pages, payments, proofs, public, statements, views
 from gateway.wire import Exchange, Handler, Message, Receive, Scope, Send, header_size, problem_reply, send_reply
 from ledger.errors import IntegrityFailure, InvariantViolation, LedgerError
 from ledger.runtime import Runtime
@@ -168,18 +168,18 @@ def create_app(node: Node) -> FastAPI:
         finally:
             await node.stop()
 
-    posts = {**messages.handlers(node), **statements.handlers(node)}
+    posts = {**messages.handlers(node), **statements.handlers(node), **proofs.handlers(node)}
     app = wrap(
         f"Hugang node {node.genesis.ledger}",
         lifespan=lifespan,
         runtime=node.runtime,
         limits=node.config.limits,
         posts=posts,
-        described={**messages.described(), **statements.described()},
+        described={**messages.described(), **statements.described(), **proofs.described()},
         halt=node.halt,
     )
     app.state.node = node
-    for router in (public.router(node), payments.router(node), views.router(node), pages.router()):
+    for router in (public.router(node), payments.router(node), proofs.router(node), views.router(node), pages.router()):
         app.include_router(router)
     return app
 

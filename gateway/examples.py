@@ -11,6 +11,8 @@ __all__ = [
     "BLOCK",
     "CYCLE",
     "HEALTH",
+    "KEY",
+    "KEY_ID",
     "NET_POSITION",
     "NOTE",
     "OPERATIONS",

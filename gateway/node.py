@@ -16,6 +16,8 @@ from gateway.admission import Admission, authorities_of
 from gateway.config import NodeConfig, load_genesis, load_key, load_node_config
 from gateway.recent import RecentBlocks
 from ledger import genesis as genesis_documents
+from ledger.cosigning import Cosigner, OwnLog
+from ledger.durable import FileCell
 from ledger.errors import InvariantViolation, MalformedInput, Unavailable
 from ledger.genesis import Genesis
 from ledger.machine import Machine
@@ -23,12 +25,21 @@ from ledger.messages import public_bytes
 from ledger.reader import Reader
 from ledger.runtime import Runtime
 from ledger.store import Store, open_store
+from ledger.tiles import Tiles
 from ledger.writer import Writer, open_machine
 from settlement.book import Book
 from settlement.conduct import Conduct
+from settlement.cosigning import NodeCosigning
 from settlement.interpreter import Settlement
 
-__all__ = ["Node"]
+__all__ = ["COSIGNED_FILE", "KEPT_FILE", "TILES_FILE", "Node"]
+
+TILES_FILE = "tree.tiles"
+"""Beside the journal: the roots of its tiles; made again when it is lost."""
+KEPT_FILE = "checkpoint.note"
+"""The largest checkpoint of this log that the other node has cosigned. Who restores the journal alone is found out."""
+COSIGNED_FILE = "cosigned.note"
+"""The checkpoint of the other log that this node has cosigned last. It belongs in every backup."""
 
 _log = logging.getLogger("hugang.node")
 
@@ -44,9 +55,12 @@ class Node:
         store: Store,
         machine: Machine,
         settlement: Settlement,
+        tiles: Tiles,
+        log: OwnLog,
+        cosigner: Cosigner,
         runtime: Runtime,
     ) -> None:
-        """Put the parts together; the machine stands where the store ends."""
+        """Put the parts together; machine and tiles stand where the store ends."""
         self.config = config
         self.genesis: Genesis = machine.genesis
         self.runtime = runtime
@@ -57,8 +71,17 @@ class Node:
         self.reader = Reader(self.store)
         self.writer = Writer(machine, self.store, private_key, runtime)
         self.admission = Admission(machine, runtime)
+        self.tiles = tiles
+        self.cosigning = NodeCosigning(
+            writer=self.writer, tiles=tiles, log=log, cosigner=cosigner, runtime=runtime, halt=self.halt
+        )
         self.conduct = Conduct(
-            machine=machine, book=settlement.book, writer=self.writer, private_key=private_key, runtime=runtime
+            machine=machine,
+            book=settlement.book,
+            writer=self.writer,
+            private_key=private_key,
+            runtime=runtime,
+            cosigned_size=lambda: log.cosigned_size,
         )
         self.authorities = authorities_of(config.host, config.port, config.authorities)
         self.is_serving = False
@@ -76,7 +99,7 @@ class Node:
 
         Raises:
             MalformedInput: a file is missing or not of its form, or the key is not the one the genesis names.
-            IntegrityFailure: the journal contradicts itself.
+            IntegrityFailure: the journal contradicts itself, or lacks what was cosigned.
             Unavailable: another process writes to the journal.
         """
         settings = config or load_node_config(folder)
@@ -95,12 +118,25 @@ class Node:
                 return settlement[-1]
 
             machine = open_machine(store, interpreter, runtime.random_bytes(16))
+            tiles = Tiles.open(store, path=folder / TILES_FILE, frontier=machine.frontier)
+            log = OwnLog(genesis, private_key=private_key, cell=FileCell(folder / KEPT_FILE, runtime=runtime))
+            log.check(tiles, machine.frontier.size)
+            cosigner = Cosigner(
+                genesis,
+                settlement[-1].book.peer,
+                private_key=private_key,
+                cell=FileCell(folder / COSIGNED_FILE, runtime=runtime),
+                runtime=runtime,
+            )
             return cls(
                 config=settings,
                 private_key=private_key,
                 store=store,
                 machine=machine,
                 settlement=settlement[-1],
+                tiles=tiles,
+                log=log,
+                cosigner=cosigner,
                 runtime=runtime,
             )
         except BaseException:
@@ -146,6 +182,7 @@ class Node:
         if self._halting is not None:
             await asyncio.wait([self._halting])
         await self.writer.stop()
+        self.tiles.close()
         self.store.close()
 
     def halt(self, error: BaseException) -> None:

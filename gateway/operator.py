@@ -46,6 +46,7 @@ from ledger.errors import (
 from ledger.messages import public_bytes
 from ledger.runtime import Runtime
 from settlement.coordinator import CycleReport, recover, run_cycle
+from settlement.cosigning import CosigningPort
 from settlement.port import NodePort
 from settlement.report import WindowReport
 
@@ -89,6 +90,8 @@ class Operator:
     network: str
     runtime: Runtime
     ports: Mapping[str, NodePort]
+    cosigners: Mapping[str, CosigningPort] = field(default_factory=dict)
+    """The nodes once more, as cosigners of each other's checkpoints."""
     cycles: OrderedDict[int, Cycle] = field(default_factory=OrderedDict)
     failure: BaseException | None = None
     _keys: OrderedDict[str, tuple[bytes, int]] = field(default_factory=OrderedDict)
@@ -120,7 +123,7 @@ class Operator:
             if (genesis.ledger, genesis.network) != (ledger, network) or public_key not in named:
                 raise MalformedInput("CONFIG_MALFORMED", "Genesis and key do not belong together.", ledger=ledger)
         urls = {"SH": config.sh_url, "HK": config.hk_url}
-        ports: dict[str, NodePort] = {
+        ports = {
             ledger: HttpPort(
                 ledger,
                 urls[ledger],
@@ -130,7 +133,7 @@ class Operator:
             )
             for ledger in LEDGERS
         }
-        return cls(config, private_key, network, runtime, ports)
+        return cls(config, private_key, network, runtime, ports, ports)
 
     def start(self) -> None:
         """Finish what is unfinished, then settle by the interval if there is one."""
@@ -241,6 +244,7 @@ class Operator:
                     network=self.network,
                     runtime=self.runtime,
                     progress=self._teller(cycle),
+                    cosigners=self.cosigners,
                 )
             except Unavailable as error:
                 _log.info("recovery waits: %s", error)
@@ -277,6 +281,7 @@ class Operator:
                         window=cycle.window,
                         runtime=self.runtime,
                         progress=self._teller(cycle),
+                        cosigners=self.cosigners,
                     )
                 except Unavailable as error:
                     cycle.problem = error.code

@@ -1,4 +1,4 @@
-"""A node across the network: ``settlement.port.NodePort`` over signed HTTP.
+"""A node across the network: ``settlement.port.NodePort`` and ``settlement.cosigning.CosigningPort`` over HTTP.
 
 Reads are signed with the settlement operator's key, statements carry their own signatures. What the other side answers
 becomes the same error that it would have been in this process, so that the coordinator cannot tell the difference.
@@ -14,9 +14,11 @@ import msgspec
 
 from gateway.client.signing import Signer
 from gateway.problem_table import STATUSES
+from gateway.routes.proofs import COSIGNATURES, COSIGNED, KEPT, OFFERS, TEXT
 from gateway.routes.statements import PATH, decode_statements, encode_statements
 from gateway.wire import BINARY
-from ledger.errors import IntegrityFailure, LedgerError, MalformedInput, Unavailable
+from ledger.cosigning import Offer, decode_offer, encode_offer
+from ledger.errors import IntegrityFailure, LedgerError, MalformedInput, NotFound, Unavailable
 from ledger.messages import Message
 from ledger.runtime import Runtime
 from settlement.port import PositionsView, WindowView
@@ -79,6 +81,32 @@ class HttpPort:
             return await self._runtime.offload(decode_statements, content)
         except MalformedInput as error:
             raise self._strange() from error
+
+    async def cosigned(self) -> bytes:
+        """Give the checkpoint of the other log that the node has cosigned last; see ``CosigningPort``."""
+        try:
+            return await self._send("GET", COSIGNED, {}, None)
+        except NotFound:
+            return b""
+
+    async def offer(self, known: bytes) -> Offer:
+        """Ask for the node's newest checkpoint; see ``CosigningPort``."""
+        content = await self._post(OFFERS, TEXT, known)
+        try:
+            return decode_offer(content)
+        except MalformedInput as error:
+            raise self._strange() from error
+
+    async def cosign(self, offer: Offer) -> bytes:
+        """Ask for a cosignature; see ``CosigningPort``."""
+        return await self._post(COSIGNATURES, BINARY, encode_offer(offer))
+
+    async def keep(self, note: bytes) -> None:
+        """Hand a cosigned checkpoint over; see ``CosigningPort``."""
+        await self._post(KEPT, TEXT, note)
+
+    async def _post(self, path: str, media_type: bytes, body: bytes) -> bytes:
+        return await self._send("POST", path, {"content-type": media_type.decode("ascii")}, body)
 
     async def _get(self, path: str) -> bytes:
         outgoing = self._signer.get(path, now_ns=self._runtime.now_ns())

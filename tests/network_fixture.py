@@ -15,7 +15,7 @@ import httpx
 import uvicorn
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from gateway.client import Client
+from gateway.client import Client, ProblemError
 from gateway.config import KeyRing, Limits, NetworkFolder, Ports, init_network, load_node_config, load_operator_config
 from gateway.node import Node
 from gateway.operator import Operator
@@ -110,10 +110,17 @@ class Network:
         self.servers["operator"] = start(operator_server(Operator.open(self.folder.operator, self.runtime, http), http))
 
     def settle(self) -> dict[str, Any]:
-        """Settle the open window and wait for its end."""
+        """Settle the open window and wait for its end; a cycle that is still ending is waited for."""
         operator = self.client("operator", self.keys.settlement)
-        window = operator.start_cycle()["window"]
         deadline = time.monotonic() + READY_S_MAX
+        while True:
+            try:
+                window = operator.start_cycle()["window"]
+                break
+            except ProblemError as error:
+                if error.code != "CYCLE_RUNNING" or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.02)
         while (cycle := operator.cycle(window))["state"] == "RUNNING" and time.monotonic() < deadline:
             time.sleep(0.02)
         return cycle

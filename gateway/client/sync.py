@@ -270,9 +270,20 @@ class Client:
 
     def certificate(self, window: int) -> bytes:
         """Read the certificate of a settled window, for ``settlement.certificate.verify``."""
-        signer = self.signer
-        path = f"/v1/windows/{window}/certificate"
-        return self._exchange(lambda: signer.get(path, now_ns=self._runtime.now_ns())).content
+        return self._bytes(f"/v1/windows/{window}/certificate")
+
+    def receipt(self, uetr: str, *, payer: str | None = None) -> bytes:
+        """Read a payment's receipt, for ``settlement.payment_receipts.verify``.
+
+        Args:
+            uetr: which payment.
+            payer: the payer's party code, where the signer is the payee inside one ledger.
+        """
+        return self._bytes(f"/v1/payments/{uetr}/receipt", {"payer": payer})
+
+    def balance_proof(self, address: str) -> bytes:
+        """Read the proof of an account's balance, for ``ledger.sealed.verify_balance``."""
+        return self._bytes(f"/v1/accounts/{address}/balance-proof")
 
     def read_quote(self, quote: str) -> Data:
         """Read a quote and what is left of it."""
@@ -302,6 +313,18 @@ class Client:
     def checkpoint(self) -> str:
         """Read the node's newest checkpoint, a signed note."""
         return self._exchange(lambda: Outgoing("GET", "/v1/checkpoint", {}, b"")).text
+
+    def cosigned_checkpoint(self) -> str:
+        """Read the largest checkpoint of the node's log that the other node has cosigned."""
+        return self._exchange(lambda: Outgoing("GET", "/v1/checkpoints", {}, b"")).text
+
+    def inclusion_proof(self, position: int, *, size: int | None = None) -> Data:
+        """Read the proof that a position's leaf stands in the tree of the first ``size`` leaves, by default of all."""
+        return self._get("/v1/proofs/inclusion", {"position": position, "size": size}, signed=False)
+
+    def consistency_proof(self, old_size: int, new_size: int | None = None) -> Data:
+        """Read the proof that the first ``new_size`` leaves, by default all, begin with the first ``old_size``."""
+        return self._get("/v1/proofs/consistency", {"from": old_size, "to": new_size}, signed=False)
 
     def export_to(self, path: Path) -> int:
         """Write the whole journal to a new file, which appears only when it is complete; gives its size in bytes.
@@ -370,6 +393,11 @@ class Client:
     def _get(self, path: str, parameters: Mapping[str, str | int | None] | None = None, *, signed: bool = True) -> Data:
         data: Data = self._read(path, parameters or {}, signed=signed)["data"]
         return data
+
+    def _bytes(self, path: str, parameters: Mapping[str, str | int | None] | None = None) -> bytes:
+        """Read what is no JSON, signed."""
+        signer, query = self.signer, query_text(parameters or {})
+        return self._exchange(lambda: signer.get(path, query, now_ns=self._runtime.now_ns())).content
 
     def _pages(self, path: str, parameters: Mapping[str, str | int | None], *, signed: bool = True) -> Iterator[Data]:
         """Walk a list page by page."""

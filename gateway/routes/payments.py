@@ -28,7 +28,7 @@ from settlement.legs import parse_uetr
 from settlement.places import incoming_place, outgoing_place, peer_party
 from settlement.views import ISO_REASON, ISO_STATUS, PaymentStatus, PaymentView, payment_view
 
-__all__ = ["router"]
+__all__ = ["find_payment", "router"]
 
 _SEES_ALL = (Role.AUDITOR, Role.SETTLEMENT)
 KEY_SIZE_MAX = 128
@@ -70,7 +70,7 @@ def router(node: Node) -> APIRouter:
     ) -> Response:
         """Give a payment to its payer, to the owner of the account that is paid, or to an auditor."""
         number = parse_uetr(uetr)
-        view = await node.writer.read(lambda machine: _find(node, machine, reader, number, payer))
+        view = await node.writer.read(lambda machine: find_payment(node, machine, reader, number, payer))
         if view.settled_position is not None and view.settled_ns is None:
             view = replace(view, settled_ns=await node.runtime.offload(_instant_of, node, view.settled_position))
         return schemas.answer(schemas.payment(view))
@@ -117,8 +117,12 @@ def _instant_of(node: Node, position: int) -> int:
     return node.reader.header(node.store.height_of(position)).timestamp_ns
 
 
-def _find(node: Node, machine: Machine, reader: Reader, uetr: int, payer: str | None) -> PaymentView:
-    """Find a payment for whoever asks; one who sees everything sees it as its payer, or as it came in."""
+def find_payment(node: Node, machine: Machine, reader: Reader, uetr: int, payer: str | None) -> PaymentView:
+    """Find a payment for whoever asks; one who sees everything sees it as its payer, or as it came in.
+
+    Raises:
+        NotFound: ``PAYMENT_NOT_FOUND``; also where it does not concern the reader.
+    """
     number = None if payer is None else machine.directory.by_code(payer).number
     if not reader.has(*_SEES_ALL):
         return payment_view(machine, node.book, reader.party, uetr, payer=number)

@@ -13,25 +13,20 @@ from gateway.examples import BLOCK, HEALTH, NOTE, PARTICIPANT, QUOTE_VIEW, WINDO
 from gateway.node import Node
 from gateway.openapi import answers
 from gateway.routes.access import only, page_of
-from ledger import checkpoint, merkle
 from ledger import genesis as genesis_documents
-from ledger.checkpoint import Checkpoint, Note
+from ledger import logs, merkle
+from ledger.checkpoint import Checkpoint
 from ledger.journal import decode_header
 from settlement.legs import parse_uetr
 from settlement.views import participants_view, quote_view
 from settlement.window_views import window_view
 
-__all__ = ["origin", "router"]
+__all__ = ["router"]
 
 _NONE = Depends(only())
 _PAGED = Depends(only("cursor", "limit"))
 Cursor = Annotated[str | None, Query(description="Where the page before ended: its next_cursor.")]
 Limit = Annotated[str | None, Query(description="How many items a page has at most.")]
-
-
-def origin(network: str, ledger: str) -> str:
-    """Name a ledger's log in its checkpoints."""
-    return f"{network}/{ledger.lower()}"
 
 
 def router(node: Node) -> APIRouter:
@@ -160,7 +155,5 @@ def _checkpoint(node: Node) -> bytes:
     if height:
         header = decode_header(node.store.header(height))
         size, root = header.tree_size, header.tree_root
-    name = origin(node.genesis.network, node.genesis.ledger)
-    text = checkpoint.encode_checkpoint(Checkpoint(name, size, root))
-    signature = checkpoint.sign(text, name=name, private_key=node.private_key)
-    return checkpoint.encode_note(Note(text, (signature,)))
+    point = Checkpoint(logs.origin(node.genesis.network, node.genesis.ledger), size, root)
+    return logs.sign_checkpoint(point, node.private_key)

@@ -23,7 +23,7 @@ from ledger.parties import Role
 from ledger.state import AccountView, AssetTotal
 from settlement import certificate, views
 
-__all__ = ["MESSAGE_PACK", "router"]
+__all__ = ["MESSAGE_PACK", "readable", "router"]
 
 MESSAGE_PACK = "application/vnd.msgpack"
 WindowName = Annotated[str, Path(pattern="^(open|[1-9][0-9]{0,9})$", description="A number, or open.")]
@@ -78,7 +78,7 @@ def _add_accounts(routes: APIRouter, node: Node) -> None:
         """Give one account to its owner, to the participant on whose book it is, or to an auditor."""
 
         def read(machine: Machine) -> dict[str, Any]:
-            number = _readable(node, machine, reader, address).number
+            number = readable(node, machine, reader, address).number
             return schemas.account(views.account_view(machine, node.book, number))
 
         return schemas.answer(await node.writer.read(read))
@@ -98,7 +98,7 @@ def _add_accounts(routes: APIRouter, node: Node) -> None:
     async def records(reader: Signed, address: str, cursor: Cursor = None, limit: Limit = None) -> Response:
         """Give an account's records, the newest first, to whoever may read the account."""
         page = page_of(node, cursor=cursor, limit=limit)
-        view = await node.writer.read(lambda machine: _readable(node, machine, reader, address))
+        view = await node.writer.read(lambda machine: readable(node, machine, reader, address))
         history = await node.runtime.offload(
             node.reader.history,
             view.number,
@@ -193,7 +193,7 @@ def _add_cycle(routes: APIRouter, node: Node) -> None:
         return Response(await node.runtime.offload(certificate.build, held), media_type=MESSAGE_PACK)
 
 
-def _readable(node: Node, machine: Machine, reader: Reader, address: str) -> AccountView:
+def readable(node: Node, machine: Machine, reader: Reader, address: str) -> AccountView:
     """Find an account that the reader may see.
 
     Raises:

@@ -1,0 +1,366 @@
+"""Proofs, receipts and cosigned checkpoints of nodes as they run, and nodes that come back from an old backup."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from gateway.cli import run
+from gateway.cli.exits import ExitCode
+from gateway.client import ProblemError
+from gateway.config import load_genesis
+from gateway.node import COSIGNED_FILE, KEPT_FILE, TILES_FILE, Node
+from ledger import checkpoint, logs, merkle
+from ledger.errors import IntegrityFailure
+from ledger.genesis import Genesis
+from ledger.receipts import join
+from ledger.runtime import SystemRuntime
+from ledger.sealed import verify_balance
+from settlement.payment_receipts import verify
+from settlement.views import PaymentStatus
+from tests.network_fixture import NETWORK, Network, key_of, running_network
+
+LEDGERS = ("SH", "HK")
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
+    """A running network for all tests of this file that change nothing about its nodes."""
+    with running_network(tmp_path_factory.mktemp("network") / "net") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def settled(network: Network) -> str:
+    """Settle a payment across the border; gives its UETR."""
+    uetr = across(network, 1_234)
+    assert network.settle()["state"] == "SETTLED"
+    return uetr
+
+
+def across(network: Network, amount: int) -> str:
+    """Have Shanghai's customer pay Hong Kong's; gives the UETR."""
+    uetr = network.customer("SH").new_id()
+    wallets = network.wallets
+    network.customer("SH").pay(
+        debtor=wallets["SH"]["a"], creditor=wallets["HK"]["other"], asset="CNY", amount=amount, uetr=uetr
+    )
+    return uetr
+
+
+def genesis_of(network: Network, ledger: str) -> Genesis:
+    """Read a ledger's genesis from its folder."""
+    return load_genesis(network.folder.node(ledger) / "genesis.json")
+
+
+def opened(network: Network, ledger: str) -> checkpoint.OpenedCheckpoint:
+    """Read the checkpoint that a node keeps."""
+    note = network.client(ledger, None).cosigned_checkpoint().encode()
+    return logs.open_own(note, genesis_of(network, "SH"), ledger)
+
+
+# --- proofs -----------------------------------------------------------------------------------------------------------
+
+
+def test_every_position_has_a_proof(network: Network, settled: str) -> None:
+    """Every position's inclusion proof holds under the root of the node's own signed checkpoint."""
+    for ledger in LEDGERS:
+        client = network.client(ledger, None)
+        note = logs.open_own(client.checkpoint().encode(), genesis_of(network, ledger), ledger).checkpoint
+        for position in range(note.size):
+            found = client.inclusion_proof(position, size=note.size)
+            proof = [bytes.fromhex(item) for item in found["proof"]]
+            leaf = bytes.fromhex(found["leaf_hash"])
+            merkle.verify_inclusion(leaf, position, note.size, proof, note.root)
+        assert client.inclusion_proof(0)["size"] == note.size
+
+
+def test_sizes_are_consistent(network: Network, settled: str) -> None:
+    """The tree of the kept checkpoint is proven to be the beginning of the newest one."""
+    for ledger in LEDGERS:
+        client = network.client(ledger, None)
+        kept = opened(network, ledger).checkpoint
+        found = client.consistency_proof(kept.size)
+        proof = [bytes.fromhex(item) for item in found["proof"]]
+        merkle.verify_consistency(kept.size, kept.root, found["to"], bytes.fromhex(found["to_root"]), proof)
+        assert client.consistency_proof(kept.size, kept.size)["proof"] == []
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "code"),
+    [
+        ("/v1/proofs/inclusion?position=999999", 400, "PROOF_RANGE"),
+        ("/v1/proofs/inclusion?position=1&size=999999", 404, "POSITION_NOT_FOUND"),
+        ("/v1/proofs/inclusion?size=3", 400, "PARAMETER_INVALID"),
+        ("/v1/proofs/inclusion?position=-1", 400, "PARAMETER_INVALID"),
+        ("/v1/proofs/inclusion?position=1&x=1", 400, "PARAMETER_INVALID"),
+        ("/v1/proofs/consistency?from=4&to=3", 400, "PROOF_RANGE"),
+        ("/v1/proofs/consistency?from=1&to=999999", 404, "POSITION_NOT_FOUND"),
+        ("/v1/proofs/consistency", 400, "PARAMETER_INVALID"),
+    ],
+)
+def test_proofs_that_there_are_not(network: Network, settled: str, path: str, status: int, code: str) -> None:
+    """A proof outside the journal, or asked for in another form, is a problem with its code."""
+    answer = network.http.get(network.urls["SH"] + path)
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
+
+
+# --- receipts ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_settled_payment_has_a_cosigned_receipt(network: Network, settled: str) -> None:
+    """After its window, payer and payee each get a receipt that both nodes' signatures prove, and both make one."""
+    payer = network.customer("SH").receipt(settled)
+    payee = network.customer("HK").receipt(settled)
+    for receipt in (payer, payee):
+        found = verify(receipt, genesis_of(network, "HK"))
+        assert (found.uetr, found.status, found.is_status_proven) == (settled, PaymentStatus.SETTLED, True)
+        assert found.receipt.parts[0].cosigned_at_s
+        assert len(receipt) < 8 * 1024
+    both = verify(join(payer, payee), genesis_of(network, "SH"))
+    assert (both.amount, both.creditor_amount, both.is_body_shown) == (1_234, 1_234, True)
+
+
+def test_a_payment_just_made_has_a_receipt(network: Network, settled: str) -> None:
+    """A payment that was answered a moment ago has a receipt under a checkpoint that nobody has cosigned yet."""
+    customer, wallets = network.customer("SH"), network.wallets["SH"]
+    made = customer.pay(debtor=wallets["a"], creditor=wallets["b"], asset="CNY", amount=7)
+    found = verify(customer.receipt(made["uetr"]), genesis_of(network, "SH"))
+    (part,) = found.receipt.parts
+    assert (found.status, found.amount, part.position) == (PaymentStatus.SETTLED, 7, made["position"])
+    assert part.block_hash.hex() == made["block_hash"]
+    assert dict(part.cosigned_at_s) == {}
+    shop = network.client("SH", key_of("shop-SH"))
+    assert verify(shop.receipt(made["uetr"], payer="customer-SH"), genesis_of(network, "SH")).amount == 7
+
+
+def test_a_receipt_is_for_those_it_concerns(network: Network, settled: str) -> None:
+    """Somebody else's payment has no receipt, and without a signature there is none at all."""
+    for reader in (network.client("SH", key_of("shop-SH")), network.client("HK", key_of("shop-HK"))):
+        with pytest.raises(ProblemError) as caught:
+            reader.receipt(settled)
+        assert caught.value.code == "PAYMENT_NOT_FOUND"
+    answer = network.http.get(f"{network.urls['SH']}/v1/payments/{settled}/receipt")
+    assert answer.json()["code"] == "SIGNATURE_MISSING"
+
+
+def test_a_balance_is_proven(network: Network, settled: str) -> None:
+    """An account's owner gets the proof of its sealed balance, and nobody else does."""
+    address = network.wallets["HK"]["other"]
+    found = verify_balance(network.customer("HK").balance_proof(address), genesis_of(network, "HK"))
+    assert found.address == address
+    assert found.account.balance >= 1_234
+    assert found.cosigned_at_s
+    with pytest.raises(ProblemError) as caught:
+        network.client("HK", key_of("shop-HK")).balance_proof(address)
+    assert caught.value.code == "READ_FORBIDDEN"
+
+
+# --- the exchange -----------------------------------------------------------------------------------------------------
+
+
+def post(network: Network, ledger: str, path: str, body: bytes, media_type: str) -> httpx.Response:
+    """Take one step of the exchange."""
+    return network.http.post(network.urls[ledger] + path, content=body, headers={"content-type": media_type})
+
+
+TEXT, BINARY = "text/plain; charset=utf-8", "application/octet-stream"
+
+
+def test_anybody_may_carry_checkpoints(network: Network, settled: str) -> None:
+    """The four steps work by hand and without a key, and leave the log with a larger cosigned checkpoint."""
+    before = opened(network, "SH").checkpoint.size
+    across(network, 5)
+    known = network.http.get(network.urls["HK"] + "/v1/checkpoints/cosigned")
+    offer = post(network, "SH", "/v1/checkpoints/offers", known.content, TEXT)
+    note = post(network, "HK", "/v1/checkpoints/cosignatures", offer.content, BINARY)
+    kept = post(network, "SH", "/v1/checkpoints", note.content, TEXT)
+    assert [step.status_code for step in (known, offer, note, kept)] == [200] * 4
+    found = opened(network, "SH")
+    assert found.checkpoint.size > before
+    assert kept.content == note.content == network.client("SH", None).cosigned_checkpoint().encode()
+
+
+@pytest.mark.parametrize(
+    ("step", "code"),
+    [
+        (("/v1/checkpoints/offers", b"hello", TEXT), "NOTE_MALFORMED"),
+        (("/v1/checkpoints/offers", b"", "application/json"), "MEDIA_TYPE_UNSUPPORTED"),
+        (("/v1/checkpoints/cosignatures", b"hello", BINARY), "OFFER_MALFORMED"),
+        (("/v1/checkpoints", b"", TEXT), "NOTE_MALFORMED"),
+        (("/v1/checkpoints", bytes(20_000), TEXT), "BODY_TOO_LARGE"),
+    ],
+)
+def test_a_stranger_carries_nonsense(network: Network, settled: str, step: tuple[str, bytes, str], code: str) -> None:
+    """Whatever is carried that is none of the steps is refused, and the node goes on."""
+    assert post(network, "SH", *step).json()["code"] == code
+    assert network.client("SH", None).health()["status"] == "ok"
+
+
+def test_a_strangers_checkpoint_stops_nobody(network: Network, settled: str) -> None:
+    """A checkpoint of a huge tree that the node has not signed is refused, and the node goes on."""
+    point = checkpoint.Checkpoint(logs.origin(NETWORK, "SH"), 10**9, bytes(32))
+    forged = logs.sign_checkpoint(point, key_of("customer-SH"))
+    for path in ("/v1/checkpoints/offers", "/v1/checkpoints"):
+        assert post(network, "SH", path, forged, TEXT).json()["code"] == "NOTE_SIGNATURE_MISSING"
+    assert network.client("SH", None).health()["status"] == "ok"
+
+
+# --- the command line -------------------------------------------------------------------------------------------------
+
+
+def test_the_commands(network: Network, settled: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The commands cosign, write a receipt and a balance proof, and check them; a changed byte ends with code 5."""
+    folder = ["--dir", str(network.folder.root)]
+    assert run(["cosign", *folder]) == ExitCode.OK
+    assert f"{NETWORK}/hk" in capsys.readouterr().out
+    file = tmp_path / "receipt"
+    assert run(["receipt", settled, "--out", str(file), *folder]) == ExitCode.OK
+    shown = capsys.readouterr().out
+    assert f"payment {settled}" in shown
+    assert "SETTLED, window 1: proven" in shown
+    assert run(["verify-receipt", str(file), "--json", *folder]) == ExitCode.OK
+    found = json.loads(capsys.readouterr().out)
+    assert (found["uetr"], found["is_state_proven"]) == (settled, True)
+    assert [part["ledger"] for part in found["parts"]] == ["HK", "SH"]
+    genesis = ["--genesis", str(network.folder.hk / "genesis.json")]
+    assert run(["verify-receipt", str(file), *genesis]) == ExitCode.OK
+    changed = bytearray(file.read_bytes())
+    changed[len(changed) // 2] ^= 1
+    file.write_bytes(changed)
+    assert run(["verify-receipt", str(file), *genesis]) == ExitCode.INTEGRITY
+    assert run(["receipt", network.customer("SH").new_id(), *folder]) == ExitCode.REFUSED
+
+
+def test_the_commands_on_balances(
+    network: Network, settled: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A balance proof is written by its command and checked by the same command as receipts."""
+    folder, file = ["--dir", str(network.folder.root)], tmp_path / "proof"
+    address = network.wallets["SH"]["a"]
+    assert run(["balance-proof", address, "--out", str(file), *folder]) == ExitCode.OK
+    assert address in capsys.readouterr().out
+    assert run(["verify-receipt", str(file), "--json", *folder]) == ExitCode.OK
+    assert json.loads(capsys.readouterr().out)["asset"] == "CNY"
+    assert run(["verify-receipt", str(file), *folder]) == ExitCode.OK
+    file.write_bytes(file.read_bytes()[:-1])
+    assert run(["verify-receipt", str(file), *folder]) == ExitCode.INTEGRITY
+
+
+# --- nodes that are opened again --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[Network]:
+    """A running network for one test alone."""
+    with running_network(tmp_path / "net") as running:
+        yield running
+
+
+def restarted(network: Network, ledger: str) -> None:
+    """End a node and open it from its folder."""
+    network.servers[ledger].stop()
+    network.start_node(ledger)
+
+
+def test_a_cosigner_that_was_restarted_goes_on(own: Network) -> None:
+    """Nodes that were ended and opened again keep what they have cosigned, and cosign and settle as before."""
+    across(own, 11)
+    own.settle()
+    before = {ledger: opened(own, ledger).checkpoint for ledger in LEDGERS}
+    for ledger in LEDGERS:
+        restarted(own, ledger)
+        (own.folder.node(ledger) / TILES_FILE).stat()
+    assert {ledger: opened(own, ledger).checkpoint for ledger in LEDGERS} == before
+    uetr = across(own, 12)
+    assert own.settle()["state"] == "SETTLED"
+    assert all(opened(own, ledger).checkpoint.size > before[ledger].size for ledger in LEDGERS)
+    assert verify(own.customer("SH").receipt(uetr), genesis_of(own, "SH")).is_status_proven
+
+
+def test_a_node_that_lost_its_tiles(own: Network) -> None:
+    """A node whose tiles were lost or damaged makes them again and gives the same proofs."""
+    across(own, 11)
+    client = own.client("SH", None)
+    before = client.inclusion_proof(3)
+    own.servers["SH"].stop()
+    (own.folder.sh / TILES_FILE).write_bytes(b"nonsense")
+    own.start_node("SH")
+    assert client.inclusion_proof(3, size=before["size"]) == before
+
+
+JOURNAL = ("journal.db", "journal.db-wal", "journal.db-shm")
+
+
+def backed_up(network: Network, to: Path, names: tuple[str, ...]) -> None:
+    """End Shanghai's node, copy files of its folder, and open it again."""
+    network.servers["SH"].stop()
+    to.mkdir()
+    for name in names:
+        if (network.folder.sh / name).exists():
+            shutil.copy(network.folder.sh / name, to / name)
+    network.start_node("SH")
+
+
+def restored(network: Network, source: Path, names: tuple[str, ...]) -> None:
+    """End Shanghai's node and put files back as they were copied."""
+    network.servers["SH"].stop()
+    for name in names:
+        (network.folder.sh / name).unlink(missing_ok=True)
+        if (source / name).exists():
+            shutil.copy(source / name, network.folder.sh / name)
+
+
+def test_a_journal_restored_from_an_older_copy_does_not_open(own: Network, tmp_path: Path) -> None:
+    """A node whose database alone was put back from an older copy refuses to start."""
+    across(own, 11)
+    own.settle()
+    backed_up(own, tmp_path / "copy", JOURNAL)
+    across(own, 12)
+    own.settle()
+    restored(own, tmp_path / "copy", JOURNAL)
+    with pytest.raises(IntegrityFailure, match="HISTORY_LOST"):
+        Node.open(own.folder.sh, SystemRuntime())
+    own.servers["SH"].thread.join(0)
+
+
+def test_a_node_restored_whole_stops_when_it_hears_of_it(own: Network, tmp_path: Path) -> None:
+    """A node put back as a whole from an older copy takes payments until the exchange, and then writes nothing more."""
+    across(own, 11)
+    own.settle()
+    names = (*JOURNAL, KEPT_FILE, COSIGNED_FILE, TILES_FILE)
+    backed_up(own, tmp_path / "copy", names)
+    across(own, 12)
+    own.settle()
+    restored(own, tmp_path / "copy", names)
+    own.start_node("SH")
+    across(own, 13)
+    known = own.http.get(own.urls["HK"] + "/v1/checkpoints/cosigned")
+    answer = post(own, "SH", "/v1/checkpoints/offers", known.content, TEXT)
+    assert answer.status_code == 500
+    with pytest.raises(ProblemError) as caught:
+        own.client("SH", key_of("customer-SH"), try_count=1).pay(
+            debtor=own.wallets["SH"]["a"], creditor=own.wallets["SH"]["b"], asset="CNY", amount=1
+        )
+    assert caught.value.code == "NODE_STOPPED"
+    assert own.client("HK", None).health()["status"] == "ok"
+
+
+def described(document: dict[str, Any], path: str, method: str) -> set[str]:
+    """Give the statuses that a description names."""
+    return set(document["paths"][path][method]["responses"])
+
+
+def test_the_exchange_is_described(network: Network) -> None:
+    """The OpenAPI document names every step with its problems, and GET and POST of the same address side by side."""
+    document = network.http.get(network.urls["SH"] + "/openapi.json").json()
+    assert {"200", "404", "503"} <= described(document, "/v1/checkpoints", "get")
+    assert {"200", "400", "401"} <= described(document, "/v1/checkpoints", "post")
+    assert "409" in described(document, "/v1/checkpoints/cosignatures", "post")
+    assert {"200", "404"} <= described(document, "/v1/payments/{uetr}/receipt", "get")
