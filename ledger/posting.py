@@ -545,7 +545,9 @@ def due(state: State, timestamp_ns: int) -> Transfers:
     """Give the EXPIRE commands for open holds whose deadline has come, in order of (deadline, id, party).
 
     No more than ``DUE_COUNT_MAX`` at once: an outage could make any number due together, and all of them would fit no
-    block. One that waits for the next block can be neither posted nor voided any more. They carry no id of their own; the caller posts them at the head of a block. No money changes. A bound hold is never
+    block. One that waits for the next block can be neither posted nor voided any more.
+
+    They carry no id of their own; the caller posts them at the head of a block. No money changes. A bound hold is never
     due. Costs one comparison when nothing is due, otherwise time in proportion to what is due, and a sort of it.
     """
     if not state.is_due(timestamp_ns):

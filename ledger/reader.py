@@ -21,7 +21,7 @@ from ledger.errors import IntegrityFailure, MalformedInput, NotFound
 from ledger.journal import Header, Layout
 from ledger.machine import MESSAGE_LEAF, Answer, Entry, leaf_rows
 from ledger.store import PART_SIZE, Store
-from ledger.transfers import TRANSFER, Transfers
+from ledger.transfers import TRANSFER, Result, Transfers
 
 __all__ = ["History", "Reader"]
 
@@ -151,7 +151,8 @@ class Reader:
                 record = self.record(cursor - 1)
             except NotFound as error:
                 raise MalformedInput("CURSOR_INVALID", "The cursor points at no record.") from error
-            if account not in (record["debit"], record["credit"]):
+            # A refused record may name accounts that do not exist, and belongs to no account's history.
+            if record["result"] != Result.OK or account not in (record["debit"], record["credit"]):
                 raise MalformedInput("CURSOR_INVALID", "The cursor belongs to another account.")
             records.append(record)
             positions.append(cursor - 1)

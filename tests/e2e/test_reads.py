@@ -13,7 +13,10 @@ from openapi_spec_validator import validate
 from gateway.client import Client, ProblemError
 from gateway.problems import row
 from ledger import signatures
+from ledger.accounts import parse_address
 from ledger.exports import ExportFile
+from ledger.transfers import transfers
+from settlement import columns
 from settlement.bodies import TOPICS
 from tests.http_fixture import assert_problem, pay_arguments, pay_body, send
 from tests.network_fixture import Network, key_of, running_network
@@ -58,6 +61,18 @@ def test_payments_are_read_by_those_they_concern(network: Network, customer: Cli
     with pytest.raises(ProblemError) as caught:
         network.client("SH", key_of("bank-SH")).payment(receipt["uetr"])
     assert caught.value.code == "PAYMENT_NOT_FOUND"
+
+
+def test_a_cursor_at_a_refused_record_is_refused(network: Network, customer: Client) -> None:
+    """A refused transfer to an account that cannot exist is no page of a history, and asking for it stops nobody."""
+    wallet = network.wallets["SH"]["a"]
+    commands = transfers(1)
+    commands["id_lo"], commands["amount"], commands["debit"] = 1, 1, parse_address(wallet)[1]
+    position = customer.transfer_columns(columns.encode(commands))["position"]
+    with pytest.raises(ProblemError) as caught:
+        customer._read(f"/v1/accounts/{wallet}/records", {"cursor": position + 2}, signed=True)
+    assert caught.value.code == "CURSOR_INVALID"
+    assert customer.health()["status"] == "ok"
 
 
 @pytest.mark.parametrize(
