@@ -15,12 +15,11 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import UNSET
 
-from ledger.accounts import parse_address
+from ledger.accounts import ACCOUNT_NUMBER_MAX, parse_address
 from ledger.assets import AMOUNT_MAX, parse_amount
 from ledger.errors import MalformedInput
 from ledger.genesis import Genesis
 from settlement.book import PAYMENT, PEER, Payments
-from settlement.legs import parse_uetr
 from settlement.shapes import CONTROLS, MoneyBody, PaymentBody, malformed
 
 __all__ = ["PaymentItems", "amount_of", "items_of", "money_asset"]
@@ -103,20 +102,20 @@ def amount_of(text: str, path: str) -> int:
 
 def _put_uetrs(rows: Payments, texts: list[str], path: Path) -> None:
     """Write UETRs of 36 characters each into two columns."""
+    table = _table(texts, _UETR_SIZE)
+    good = np.all(table[:, _HYPHENS] == ord("-"), axis=1) & np.all(_HEX[np.delete(table, _HYPHENS, axis=1)], axis=1)
+    good &= (table[:, 14] == ord("4")) & np.isin(table[:, 19], list(b"89ab"))
+    if not np.all(good):
+        raise malformed("uetr", path(int(np.flatnonzero(~good)[0]), "uetr"))
+    _put_ids(rows, "uetr", texts)
+
+
+def _table(texts: list[str], size: int) -> npt.NDArray[np.uint8]:
+    """Give texts of one size as bytes, shape (n, size); one that is not ASCII becomes zeros, which nothing permits."""
     joined = "".join(texts)
-    if joined.isascii():
-        table = np.frombuffer(joined.encode("ascii"), np.uint8).reshape(len(texts), _UETR_SIZE)
-        hyphens = table[:, _HYPHENS] == ord("-")
-        hexadecimal = _HEX[np.delete(table, _HYPHENS, axis=1)]
-        version, variant = table[:, 14] == ord("4"), np.isin(table[:, 19], list(b"89ab"))
-        if np.all(hyphens) and np.all(hexadecimal) and np.all(version) and np.all(variant):
-            _put_ids(rows, "uetr", texts)
-            return
-    for index, text in enumerate(texts):
-        try:
-            parse_uetr(text)
-        except MalformedInput as error:
-            raise malformed("uetr", path(index, "uetr")) from error
+    if not joined.isascii():
+        joined = "".join(text if text.isascii() else "\0" * size for text in texts)
+    return np.frombuffer(joined.encode("ascii"), np.uint8).reshape(len(texts), size)
 
 
 def _put_money(rows: Payments, money: list[MoneyBody], genesis: Genesis, path: Path) -> None:
@@ -142,39 +141,26 @@ def _addresses(
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.uint32]]:
     """Read addresses of 14 characters each: whether they are on the other ledger, and the account numbers.
 
-    In columns this is what ``ledger.accounts.parse_address`` does for one, and that one decides where they disagree.
+    In columns this is what ``ledger.accounts.parse_address`` does for one; that one names what is wrong.
     """
-    joined = "".join(texts)
-    if joined.isascii():
-        table = np.frombuffer(joined.encode("ascii"), np.uint8).reshape(len(texts), _ADDRESS_SIZE).astype(np.int64)
-        digits = table[:, 2:] - ord("0")
-        numbers = digits[:, 2:] @ 10 ** np.arange(9, -1, -1)
-        is_own, is_peer = (
-            (table[:, 0] == ord(code[0])) & (table[:, 1] == ord(code[1]))
-            for code in (genesis.ledger, PEER[genesis.ledger])
-        )
-        letters = (table[:, 0] - 55) * 100 + table[:, 1] - 55
-        check = 98 - (numbers * 1_000_000 + letters * 100) % 97
-        good = (is_own | is_peer) & np.all((digits >= 0) & (digits <= 9), axis=1)
-        good &= (digits[:, 0] * 10 + digits[:, 1] == check) & (numbers > 0) & (numbers < 2**32)
-        if np.all(good):
-            return is_peer, numbers.astype(np.uint32)
-    return _addresses_one_by_one(texts, genesis, path, field)
-
-
-def _addresses_one_by_one(
-    texts: list[str], genesis: Genesis, path: Path, field: str
-) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.uint32]]:
-    found = []
-    for index, text in enumerate(texts):
+    table = _table(texts, _ADDRESS_SIZE).astype(np.int64)
+    digits = table[:, 2:] - ord("0")
+    numbers = digits[:, 2:] @ 10 ** np.arange(9, -1, -1)
+    own, peer = (
+        (table[:, 0] == ord(code[0])) & (table[:, 1] == ord(code[1])) for code in (genesis.ledger, PEER[genesis.ledger])
+    )
+    letters = (table[:, 0] - 55) * 100 + table[:, 1] - 55
+    check = 98 - (numbers * 1_000_000 + letters * 100) % 97
+    good = (own | peer) & np.all((digits >= 0) & (digits <= 9), axis=1)
+    good &= (digits[:, 0] * 10 + digits[:, 1] == check) & (numbers > 0) & (numbers <= ACCOUNT_NUMBER_MAX)
+    if not np.all(good):
+        index = int(np.flatnonzero(~good)[0])
         try:
-            ledger, number = parse_address(text)
+            parse_address(texts[index])
         except MalformedInput as error:
             raise malformed(field, path(index, field)) from error
-        if ledger not in PEER:
-            raise MalformedInput("LEDGER_UNKNOWN", "There is no such ledger.", path=path(index, field))
-        found.append((ledger != genesis.ledger, number))
-    return np.array([away for away, _ in found], np.bool_), np.array([number for _, number in found], np.uint32)
+        raise MalformedInput("LEDGER_UNKNOWN", "There is no such ledger.", path=path(index, field))
+    return peer, numbers.astype(np.uint32)
 
 
 # --- what only some payments have -------------------------------------------------------------------------------------
