@@ -26,6 +26,7 @@ STAGES = {
     "accept": "the receiving side accepts or rejects each payment",
     "reject": "the paying side hears of it",
     "cosign": "each node cosigns the other's checkpoint, before netting and after the decision",
+    "cosign": "both nodes cosign each other's checkpoint",
     "net": "netting, liquidity check, proposal",
     "vote": "the first voter reserves the net positions and votes",
     "decide": "the last voter votes and decides: finality",
@@ -125,7 +126,7 @@ def _show(terminal: Terminal, result: dict[str, Any]) -> None:
         terminal.say(f"window {result['window']} {result['state']}: {result['problem']}", style="yellow")
         return
     stages = [
-        (stage, f"{result['stages_us'].get(stage, 0) / 1000:,.1f} ms", meaning) for stage, meaning in STAGES.items()
+        (stage, f"{spent_us / 1000:,.1f} ms", STAGES.get(stage, "")) for stage, spent_us in result["stages_us"].items()
     ]
     terminal.table("", ("stage", "time", ""), stages, right=(1,))
     totals = [
