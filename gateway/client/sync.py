@@ -272,6 +272,10 @@ class Client:
         """Read the certificate of a settled window, for ``settlement.certificate.verify``."""
         return self._bytes(f"/v1/windows/{window}/certificate")
 
+    def anchor(self, window: int) -> bytes:
+        """Read what ties a settled window's certificate to the node's journal, for ``settlement.anchors.assemble``."""
+        return self._bytes(f"/v1/windows/{window}/anchor")
+
     def receipt(self, uetr: str, *, payer: str | None = None) -> bytes:
         """Read a payment's receipt, for ``settlement.payment_receipts.verify``.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Path, Query
 from starlette.responses import Response
 
 from gateway import schemas
@@ -22,8 +22,11 @@ from gateway.routes.views import readable
 from gateway.wire import BINARY, Exchange, Handler, Reply, header, read_body
 from ledger import cosigning, journal
 from ledger.errors import MalformedInput, NotFound
+from ledger.parties import Role
 from ledger.receipts import Source
 from settlement import payment_receipts
+from settlement.anchors import make_anchor
+from settlement.book import WindowState
 from settlement.legs import parse_uetr
 from settlement.payment_receipts import Plan
 
@@ -60,6 +63,7 @@ def router(node: Node) -> APIRouter:
     _add_proofs(routes, node)
     _add_checkpoints(routes, node)
     _add_signed(routes, node)
+    _add_anchor(routes, node)
     return routes
 
 
@@ -192,6 +196,32 @@ def _add_signed(routes: APIRouter, node: Node) -> None:
         """Prove an account's counters as they were sealed last, to whoever may read the account."""
         view = await node.writer.read(lambda machine: readable(node, machine, reader, address))
         return Response(await node.cosigning.balance(view.number), media_type=_BINARY_TYPE)
+
+
+def _add_anchor(routes: APIRouter, node: Node) -> None:
+    @routes.get(
+        "/v1/windows/{number}/anchor",
+        response_class=Response,
+        dependencies=[_NONE],
+        responses=answers(
+            "the bytes of an anchor",
+            "WINDOW_NOT_FOUND",
+            "CERTIFICATE_MISSING",
+            "READ_FORBIDDEN",
+            "SIGNATURE_MISSING",
+            media_type=_BINARY_TYPE,
+        ),
+    )
+    async def anchor(reader: Signed, number: Annotated[int, Path(ge=1, lt=2**30)]) -> Response:
+        """Prove that a settled window's decision stands in this journal, under a checkpoint both nodes have signed."""
+        reader.require(Role.SETTLEMENT, Role.NODE, Role.AUDITOR)
+        window = await node.conduct.window(number)
+        if window.state != WindowState.SETTLED.value:
+            raise NotFound("CERTIFICATE_MISSING", "The window is not settled.", window=number)
+        position = window.settled_position
+        note = await node.cosigning.checkpoint(position + 1)
+        made = await node.runtime.offload(make_anchor, node.tiles, note, node.genesis.ledger, position)
+        return Response(made, media_type=_BINARY_TYPE)
 
 
 def handlers(node: Node) -> Mapping[str, Handler]:

@@ -253,6 +253,34 @@ def test_the_commands_on_balances(
     assert run(["verify-receipt", str(file), *folder]) == ExitCode.INTEGRITY
 
 
+def test_the_command_on_certificates(
+    network: Network, settled: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A certificate comes with its anchors in both journals, and is proven from its file, with them or without."""
+    folder, file = ["--dir", str(network.folder.root)], tmp_path / "certificate"
+    assert run(["certificate", "1", "--out", str(file), *folder]) == ExitCode.OK
+    shown = capsys.readouterr().out
+    assert all(f"{ledger}: decision at " in shown for ledger in LEDGERS)
+    assert "not cosigned" not in shown
+    assert run(["certificate", "--check", str(file), *folder]) == ExitCode.OK
+    bare = network.client("HK", network.keys.auditor).certificate(1)
+    (tmp_path / "bare").write_bytes(bare)
+    assert bare in file.read_bytes()
+    assert run(["certificate", "--check", str(tmp_path / "bare"), *folder]) == ExitCode.OK
+    file.write_bytes(file.read_bytes()[:-1] + b"x")
+    assert run(["certificate", "--check", str(file), *folder]) == ExitCode.INTEGRITY
+
+
+def test_an_open_window_has_no_anchor(network: Network, settled: str) -> None:
+    """A window that is not settled has no anchor, and only those who may read certificates may read one."""
+    with pytest.raises(ProblemError) as caught:
+        network.client("SH", network.keys.auditor).anchor(2)
+    assert caught.value.code == "CERTIFICATE_MISSING"
+    with pytest.raises(ProblemError) as caught:
+        network.customer("SH").anchor(1)
+    assert caught.value.code == "READ_FORBIDDEN"
+
+
 # --- nodes that are opened again --------------------------------------------------------------------------------------
 
 
