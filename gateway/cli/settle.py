@@ -26,7 +26,6 @@ STAGES = {
     "accept": "the receiving side accepts or rejects each payment",
     "reject": "the paying side hears of it",
     "cosign": "each node cosigns the other's checkpoint, before netting and after the decision",
-    "cosign": "both nodes cosign each other's checkpoint",
     "net": "netting, liquidity check, proposal",
     "vote": "the first voter reserves the net positions and votes",
     "decide": "the last voter votes and decides: finality",

@@ -6,6 +6,7 @@ import contextlib
 import importlib.metadata
 import json
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from gateway.cli.exits import MEANINGS, ExitCode, exit_code_of
 from gateway.cli.options import DEFAULT_FOLDER
 from gateway.cli.page import cli_page
 from gateway.cli.resync import divergence
+from gateway.cli.settle import STAGES
 from gateway.cli.terminal import Terminal, money
 from gateway.client import ProblemError, ServerUnreachable
 from gateway.config import init_network
@@ -334,3 +336,9 @@ def test_refusals_print_one_line(tmp_path: Path, capsys: Output) -> None:
 def test_the_default_folder_is_ignored_by_git() -> None:
     """What a demonstration writes lies in a folder that git ignores."""
     assert f"/{DEFAULT_FOLDER}/" in (ROOT / ".gitignore").read_text().splitlines()
+
+
+def test_every_stage_of_a_cycle_has_a_meaning() -> None:
+    """The stages that settle explains are exactly those that a cycle enters."""
+    source = (ROOT / "settlement" / "coordinator.py").read_text(encoding="utf-8")
+    assert set(STAGES) == set(re.findall(r"_enter\(\"([a-z]+)\"\)", source))
