@@ -41,6 +41,9 @@ BATCH_LIMIT = 4_096
 """Messages of one block."""
 BATCH_SIZE_MAX = 16 * 2**20
 """Bytes of message bodies of one block; a single larger message makes a block of its own."""
+BATCH_POSITION_COUNT = 2**19
+"""Positions of one block, expiries included, after which it takes no more messages: what a message derives is known
+only when it has been executed, and a block beyond the bounds of its format could not be sealed."""
 OVERLAP_COUNT = 64
 OVERLAP_SIZE = 2**18
 """Messages, or bytes of bodies, from which on a block is applied while the one before is still being committed: with
@@ -292,7 +295,7 @@ class Writer:
         self._deliver(outcomes)
 
     def _take(self) -> tuple[list[_Query[Any]], list[_Waiting]] | None:
-        """Take all reads, unless a commit is under way, and the next bundle or block's messages; ``None`` is the end."""
+        """Take all reads, unless a commit is under way, and the next bundle or block's messages; ``None``: no more."""
         with self._lock:
             queries = []
             if self._committing is None:
@@ -321,11 +324,12 @@ class Writer:
 
     def _message_turn(self, waiting: list[_Waiting]) -> None:
         """Make a block of messages and start its commit; each message gets its own answer afterwards."""
-        batch = (item.admitted for item in waiting if item.admitted is not None)
+        batch = self._until_full(waiting, self._machine.position)
         draft = self._apply(batch, self._next_timestamp_ns())
+        self._put_back(waiting[len(draft.outcomes) :])
         outcomes: list[Outcome] = [
             (item.future, None, outcome) if isinstance(outcome, LedgerError) else (item.future, outcome, None)
-            for item, outcome in zip(waiting, draft.outcomes, strict=True)
+            for item, outcome in zip(waiting, draft.outcomes, strict=False)
         ]
         block = None if draft.is_empty else self._seal(draft)
         # A retry may be answered from the block that is still being committed.
@@ -334,6 +338,21 @@ class Writer:
             self._deliver(outcomes)
         else:
             self._start_commit(block, outcomes)
+
+    def _until_full(self, waiting: list[_Waiting], first_position: int) -> Iterator[Admitted]:
+        """Give the messages until the block that begins at ``first_position`` is full."""
+        for item in waiting:
+            if self._machine.position - first_position >= BATCH_POSITION_COUNT:
+                return
+            if item.admitted is not None:
+                yield item.admitted
+
+    def _put_back(self, rest: list[_Waiting]) -> None:
+        """Let what had no room stand at the head of the queue again."""
+        with self._lock:
+            self._waiting.extendleft(reversed(rest))
+            self._waiting_size += sum(len(item.admitted.message.body) for item in rest if item.admitted is not None)
+            self._in_turn = self._in_turn[: len(self._in_turn) - len(rest)]
 
     def _bundle_turn(self, work: Callable[[Machine], Sequence[Admitted]], future: asyncio.Future[Any]) -> Outcome:
         """Let a decision be made, and make a block of it."""

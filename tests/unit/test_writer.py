@@ -81,6 +81,30 @@ async def test_a_block_has_a_limited_size(monkeypatch: pytest.MonkeyPatch) -> No
         assert [answer.height for answer in answers] == [1, 1, 2, 3, 4, 4]
 
 
+async def test_a_block_has_a_limited_number_of_positions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A block that has grown full while it was made leaves the rest, in order, for the next one."""
+    monkeypatch.setattr("ledger.writer.BATCH_POSITION_COUNT", 5)
+    async with running() as node:
+        await node.submit_all(*ACCOUNTS)
+        answers = await node.submit_all(*(payment(serial) for serial in range(10, 17)))
+        assert [answer.height for answer in answers] == [2, 2, 2, 3, 3, 3, 4]
+        assert [answer.position for answer in answers] == list(range(2, 16, 2))
+        assert node.writer.waiting_count == 0
+
+
+async def test_many_expiries_fill_a_block_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the expiries at its head fill a block, the messages stand in the one after it."""
+    monkeypatch.setattr("ledger.writer.BATCH_POSITION_COUNT", 2)
+    runtime = make_runtime()
+    async with running(runtime=runtime) as node:
+        holds = [payment(serial, flags=Flag.PENDING, timeout_s=5) for serial in (10, 11)]
+        await node.submit_all(*ACCOUNTS)
+        await node.submit_all(*holds)
+        runtime.move_to((START_S + 9) * SECOND_NS)
+        assert (await node.submit(note(1))).height == 5
+        assert node.heights() == [(2, 0), (1, 1), (1, 1), (0, 2), (1, 0)]
+
+
 async def test_a_refusal_leaves_the_others_alone() -> None:
     """A message that is refused gets its reason; its neighbours are journaled."""
     async with running() as node:
