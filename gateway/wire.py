@@ -8,16 +8,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from gateway.problems import MEDIA_TYPE, Problem
-from ledger.errors import MalformedInput
+from ledger.errors import MalformedInput, Unavailable
 
 __all__ = [
     "BINARY",
     "JSON",
+    "Budget",
     "Exchange",
     "Handler",
+    "Lease",
     "Message",
     "Receive",
     "Reply",
@@ -64,6 +67,42 @@ Handler = Callable[[Exchange], Awaitable[Reply]]
 """Answers one exchange; expected failures are raised."""
 
 
+@dataclass(slots=True)
+class Budget:
+    """How many bytes of bodies may still come into memory: nobody is known before the whole of a body is read."""
+
+    left: int
+    retry_after_s: int
+
+
+class Lease:
+    """What one request takes of a budget; it gives all of it back at the end of its block."""
+
+    def __init__(self, budget: Budget) -> None:
+        """Take nothing yet."""
+        self._budget = budget
+        self._size = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._budget.left += self._size
+
+    def take(self, size: int) -> None:
+        """Take ``size`` bytes more.
+
+        Raises:
+            Unavailable: ``OVERLOADED``, there are not so many left.
+        """
+        if size > self._budget.left:
+            raise Unavailable("OVERLOADED", "Too many bodies are under way.", retry_after_s=self._budget.retry_after_s)
+        self._budget.left -= size
+        self._size += size
+
+
 def header(scope: Scope, name: bytes) -> bytes | None:
     """Give the only value of a header (name in lower case), or nothing.
 
@@ -79,10 +118,13 @@ def header(scope: Scope, name: bytes) -> bytes | None:
     return found
 
 
-async def read_body(scope: Scope, receive: Receive, *, size_max: int, time_s_max: int) -> bytes:
-    """Read a request's body whole, never more than ``size_max`` bytes of it.
+async def read_body(
+    scope: Scope, receive: Receive, *, size_max: int, time_s_max: int, lease: Lease | None = None
+) -> bytes:
+    """Read a request's body whole, never more than ``size_max`` bytes of it, nor than its ``lease`` can take.
 
     Raises:
+        Unavailable: from ``Lease.take``.
         MalformedInput: ``BODY_TOO_LARGE`` (before reading, when the length is announced), ``BODY_TRUNCATED``,
             ``BODY_TIMEOUT``, ``LENGTH_MALFORMED``.
     """
@@ -91,7 +133,7 @@ async def read_body(scope: Scope, receive: Receive, *, size_max: int, time_s_max
         raise MalformedInput("BODY_TOO_LARGE", "The body is larger than it may be.", size_max=size_max)
     try:
         async with asyncio.timeout(time_s_max):
-            body = await _collect(receive, size_max)
+            body = await _collect(receive, size_max, lease)
     except TimeoutError as error:
         raise MalformedInput("BODY_TIMEOUT", "The body did not arrive in time.") from error
     if announced is not None and announced != len(body):
@@ -137,24 +179,20 @@ def _announced(scope: Scope) -> int | None:
     return int(text)
 
 
-async def _collect(receive: Receive, size_max: int) -> bytes:
+async def _collect(receive: Receive, size_max: int, lease: Lease | None) -> bytes:
     """Take the parts of a body as they come."""
-    message = await receive()
-    if message["type"] == "http.request" and not message.get("more_body", False):
-        body: bytes = message.get("body", b"")
-        if len(body) > size_max:
-            raise MalformedInput("BODY_TOO_LARGE", "The body is larger than it may be.", size_max=size_max)
-        return body
     parts: list[bytes] = []
     size = 0
     while True:
+        message = await receive()
         if message["type"] != "http.request":
             raise MalformedInput(*_TRUNCATED)
         part: bytes = message.get("body", b"")
-        parts.append(part)
         size += len(part)
         if size > size_max:
             raise MalformedInput("BODY_TOO_LARGE", "The body is larger than it may be.", size_max=size_max)
+        if lease is not None:
+            lease.take(len(part))
+        parts.append(part)
         if not message.get("more_body", False):
-            return b"".join(parts)
-        message = await receive()
+            return part if len(parts) == 1 else b"".join(parts)

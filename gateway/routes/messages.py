@@ -13,7 +13,7 @@ from gateway.node import Node
 from gateway.openapi import write_operation
 from gateway.problems import Problem
 from gateway.replies import journaled, reply_to
-from gateway.wire import BINARY, JSON, Exchange, Handler, Reply, problem_reply, read_body
+from gateway.wire import BINARY, JSON, Budget, Exchange, Handler, Lease, Reply, problem_reply, read_body
 from settlement.bodies import TOPICS
 from settlement.interpreter import COLUMNS_TOPIC
 
@@ -21,6 +21,8 @@ __all__ = ["LARGE", "described", "handlers"]
 
 LARGE = frozenset({"/v1/parties", "/v1/accounts", "/v1/issuances", "/v1/batches", COLUMNS_TOPIC})
 """Topics whose body is a list, and may be as large as a batch."""
+BODIES_SIZE_MAX = 2**28
+"""Bytes of all large bodies that are under way at once."""
 _REPLAYED = ((b"idempotent-replayed", b"true"),)
 
 
@@ -42,16 +44,26 @@ class _Messages:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._limits = node.config.limits
+        self._bodies = Budget(BODIES_SIZE_MAX, self._limits.retry_after_s)
 
     async def post(self, exchange: Exchange) -> Reply:
         """Journal one request and answer with what came of it."""
-        node = self._node
-        node.check_serving()
-        path = exchange.scope["path"]
-        size_max = self._limits.batch_size_max if path in LARGE else self._limits.body_size_max
-        body = await read_body(
-            exchange.scope, exchange.receive, size_max=size_max, time_s_max=self._limits.body_time_s_max
-        )
+        self._node.check_serving()
+        time_s_max = self._limits.body_time_s_max
+        if exchange.scope["path"] not in LARGE:
+            size_max = self._limits.body_size_max
+            body = await read_body(exchange.scope, exchange.receive, size_max=size_max, time_s_max=time_s_max)
+            return await self._journal(exchange, body)
+        with Lease(self._bodies) as lease:
+            size_max = self._limits.batch_size_max
+            body = await read_body(
+                exchange.scope, exchange.receive, size_max=size_max, time_s_max=time_s_max, lease=lease
+            )
+            return await self._journal(exchange, body)
+
+    async def _journal(self, exchange: Exchange, body: bytes) -> Reply:
+        """Admit and submit one request that has been read."""
+        node, path = self._node, exchange.scope["path"]
         media_type = BINARY if path == COLUMNS_TOPIC else JSON
         message = admission.message_of(exchange.scope, body, authorities=node.authorities, media_type=media_type)
         admitted = await node.admission.admit(message)

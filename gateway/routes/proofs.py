@@ -21,7 +21,7 @@ from gateway.routes.payments import find_payment
 from gateway.routes.views import readable
 from gateway.wire import BINARY, Exchange, Handler, Reply, header, read_body
 from ledger import cosigning, journal
-from ledger.errors import MalformedInput, NotFound
+from ledger.errors import MalformedInput, NotFound, Unavailable
 from ledger.parties import Role
 from ledger.receipts import Source
 from settlement import payment_receipts
@@ -49,6 +49,8 @@ COSIGNATURES = "/v1/checkpoints/cosignatures"
 """POST the offer to the cosigner: the checkpoint with its cosignature."""
 KEPT = "/v1/checkpoints"
 """POST that to its log, which keeps it. GET: the one it keeps."""
+STEP_COUNT_MAX = 4
+"""Each step of the exchange at once: an offer copies all accounts, and anybody may ask for one."""
 TEXT = b"text/plain; charset=utf-8"
 _NONE = Depends(only())
 _TEXT_TYPE = TEXT.decode("ascii")
@@ -277,7 +279,9 @@ def described() -> dict[str, dict[str, Any]]:
 def _operation(
     summary: str, description: str, body: dict[str, Any], answer: dict[str, Any], codes: tuple[str, ...]
 ) -> dict[str, Any]:
-    problems = problems_of((*codes, "BODY_TOO_LARGE", "MEDIA_TYPE_UNSUPPORTED", "NODE_STOPPED", "INTERNAL_ERROR"))
+    problems = problems_of(
+        (*codes, "BODY_TOO_LARGE", "MEDIA_TYPE_UNSUPPORTED", "OVERLOADED", "NODE_STOPPED", "INTERNAL_ERROR")
+    )
     return {
         "summary": summary,
         "description": description,
@@ -292,8 +296,10 @@ def _operation(
 def _taking(node: Node, media_type: bytes, work: Callable[[bytes], Awaitable[tuple[bytes, bytes]]]) -> Handler:
     """Make a handler of one step of the exchange."""
     limits = node.config.limits
+    under_way = 0
 
     async def post(exchange: Exchange) -> Reply:
+        nonlocal under_way
         node.check_serving()
         given = header(exchange.scope, b"content-type")
         if given != media_type or exchange.scope["query_string"]:
@@ -304,7 +310,13 @@ def _taking(node: Node, media_type: bytes, work: Callable[[bytes], Awaitable[tup
             size_max=cosigning.OFFER_SIZE_MAX,
             time_s_max=limits.body_time_s_max,
         )
-        made_type, made = await work(body)
+        if under_way == STEP_COUNT_MAX:
+            raise Unavailable("OVERLOADED", "Too many steps are under way.", retry_after_s=limits.retry_after_s)
+        under_way += 1
+        try:
+            made_type, made = await work(body)
+        finally:
+            under_way -= 1
         return Reply(200, made, made_type)
 
     return post

@@ -11,8 +11,8 @@ import pytest
 
 from gateway.app import Application, Edge, Layer
 from gateway.config import Limits
-from gateway.wire import Exchange, Handler, Reply, read_body
-from ledger.errors import IntegrityFailure, InvariantViolation, LedgerError, MalformedInput, NotFound
+from gateway.wire import Budget, Exchange, Handler, Lease, Reply, read_body
+from ledger.errors import IntegrityFailure, InvariantViolation, LedgerError, MalformedInput, NotFound, Unavailable
 from ledger.runtime import ManualRuntime
 
 pytestmark = pytest.mark.anyio
@@ -243,3 +243,16 @@ async def test_a_body_that_never_comes_is_given_up() -> None:
     with pytest.raises(LedgerError) as caught:
         await read_body(scope_of(), receive, size_max=10, time_s_max=0)
     assert caught.value.code == "BODY_TIMEOUT"
+
+
+async def test_bodies_under_way_share_a_budget() -> None:
+    """A body that would exceed what all requests together may hold is refused; what is given back can be used again."""
+    budget = Budget(left=5, retry_after_s=1)
+    with Lease(budget) as first:
+        await read_body(scope_of(), pieces(b"ab", b"c"), size_max=10, time_s_max=5, lease=first)
+        with pytest.raises(Unavailable, match="OVERLOADED"), Lease(budget) as second:
+            await read_body(scope_of(), pieces(b"de", b"f"), size_max=10, time_s_max=5, lease=second)
+        assert budget.left == 2
+    with Lease(budget) as third:
+        assert await read_body(scope_of(), pieces(b"abcde"), size_max=10, time_s_max=5, lease=third) == b"abcde"
+    assert budget.left == 5
