@@ -12,6 +12,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from gateway import peer
 from gateway.admission import Admission, authorities_of
 from gateway.config import NodeConfig, load_genesis, load_key, load_node_config
 from gateway.recent import RecentBlocks
@@ -87,6 +88,7 @@ class Node:
         self.is_serving = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._halting: asyncio.Task[None] | None = None
+        self._asking: asyncio.Task[None] | None = None
 
     @classmethod
     def open(cls, folder: Path, runtime: Runtime, config: NodeConfig | None = None) -> Node:
@@ -170,15 +172,32 @@ class Node:
         return self.book.peer
 
     async def start(self) -> None:
-        """Begin to take messages, on the running event loop, after saying what this node still owes to a cycle."""
+        """Begin to take messages, on the running event loop, after saying what this node still owes to a cycle.
+
+        First the other node is asked what it has cosigned of this journal, if it can be reached at once.
+
+        Raises:
+            IntegrityFailure: this journal lacks it.
+        """
         self._loop = asyncio.get_running_loop()
         await self.writer.start()
-        await self.conduct.resume()
+        try:
+            if not await peer.ask(self.config.peer_url, self.cosigning.hear):
+                asking = peer.keep_asking(self.config.peer_url, self.cosigning.hear, self.runtime)
+                self._asking = self._loop.create_task(asking)
+                self._asking.add_done_callback(_asked)
+            await self.conduct.resume()
+        except BaseException:
+            await self.stop()
+            raise
         self.is_serving = True
 
     async def stop(self) -> None:
         """Take no more messages, finish those that wait, and close the journal."""
         self.is_serving = False
+        if self._asking is not None:
+            self._asking.cancel()
+            await asyncio.wait([self._asking])
         if self._halting is not None:
             await asyncio.wait([self._halting])
         await self.writer.stop()
@@ -202,3 +221,9 @@ class Node:
             raise Unavailable(
                 "NODE_STOPPED", "The node has stopped writing.", retry_after_s=self.config.limits.retry_after_s
             )
+
+
+def _asked(task: asyncio.Task[None]) -> None:
+    """Note how asking the other node has ended; a journal that lacks what it says has stopped the node already."""
+    if not task.cancelled() and task.exception() is not None:
+        _log.critical("the other node was asked", exc_info=task.exception())

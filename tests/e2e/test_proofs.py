@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from gateway import peer
 from gateway.cli import run
 from gateway.cli.exits import ExitCode
 from gateway.client import ProblemError
@@ -20,11 +23,10 @@ from ledger import checkpoint, logs, merkle
 from ledger.errors import IntegrityFailure
 from ledger.genesis import Genesis
 from ledger.receipts import join
-from ledger.runtime import SystemRuntime
 from ledger.sealed import verify_balance
 from settlement.payment_receipts import verify
 from settlement.views import PaymentStatus
-from tests.network_fixture import NETWORK, Network, key_of, running_network
+from tests.network_fixture import NETWORK, READY_S_MAX, Network, key_of, running_network
 
 LEDGERS = ("SH", "HK")
 
@@ -354,30 +356,80 @@ def test_a_journal_restored_from_an_older_copy_does_not_open(own: Network, tmp_p
     own.settle()
     restored(own, tmp_path / "copy", JOURNAL)
     with pytest.raises(IntegrityFailure, match="HISTORY_LOST"):
-        Node.open(own.folder.sh, SystemRuntime())
+        Node.open(own.folder.sh, own.runtime)
     own.servers["SH"].thread.join(0)
 
 
+WHOLE = (*JOURNAL, KEPT_FILE, COSIGNED_FILE, TILES_FILE)
+
+
+def older_copy(network: Network, to: Path) -> None:
+    """Put Shanghai's folder back as it was before the last window was cosigned, with its node ended."""
+    across(network, 11)
+    network.settle()
+    backed_up(network, to, WHOLE)
+    across(network, 12)
+    network.settle()
+    restored(network, to, WHOLE)
+
+
+def inside(network: Network) -> None:
+    """Pay inside Shanghai."""
+    network.client("SH", key_of("customer-SH"), try_count=1).pay(
+        debtor=network.wallets["SH"]["a"], creditor=network.wallets["SH"]["b"], asset="CNY", amount=1
+    )
+
+
+def test_a_node_restored_whole_does_not_start(own: Network, tmp_path: Path) -> None:
+    """A node put back as a whole from an older copy asks its cosigner when it starts, and does not."""
+    older_copy(own, tmp_path / "copy")
+    node = Node.open(own.folder.sh, own.runtime)
+    with pytest.raises(IntegrityFailure, match="HISTORY_LOST"):
+        asyncio.run(node.start())
+    assert not node.is_serving
+    assert own.client("HK", None).health()["status"] == "ok"
+
+
 def test_a_node_restored_whole_stops_when_it_hears_of_it(own: Network, tmp_path: Path) -> None:
-    """A node put back as a whole from an older copy takes payments until the exchange, and then writes nothing more."""
-    across(own, 11)
-    own.settle()
-    names = (*JOURNAL, KEPT_FILE, COSIGNED_FILE, TILES_FILE)
-    backed_up(own, tmp_path / "copy", names)
-    across(own, 12)
-    own.settle()
-    restored(own, tmp_path / "copy", names)
+    """With its cosigner away such a node takes payments, and writes nothing more once the cosigner is back."""
+    older_copy(own, tmp_path / "copy")
+    own.servers["HK"].stop()
     own.start_node("SH")
-    across(own, 13)
-    known = own.http.get(own.urls["HK"] + "/v1/checkpoints/cosigned")
-    answer = post(own, "SH", "/v1/checkpoints/offers", known.content, TEXT)
-    assert answer.status_code == 500
+    inside(own)
+    own.start_node("HK")
+    assert stopped(own)
     with pytest.raises(ProblemError) as caught:
-        own.client("SH", key_of("customer-SH"), try_count=1).pay(
-            debtor=own.wallets["SH"]["a"], creditor=own.wallets["SH"]["b"], asset="CNY", amount=1
-        )
+        inside(own)
     assert caught.value.code == "NODE_STOPPED"
     assert own.client("HK", None).health()["status"] == "ok"
+
+
+def test_a_node_restored_whole_stops_at_the_exchange(
+    own: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such a node stops too when somebody carries its cosigner's checkpoint to it, even if it never asks itself."""
+    older_copy(own, tmp_path / "copy")
+    monkeypatch.setattr(peer, "ask", answered)
+    own.start_node("SH")
+    inside(own)
+    known = own.http.get(own.urls["HK"] + "/v1/checkpoints/cosigned")
+    assert post(own, "SH", "/v1/checkpoints/offers", known.content, TEXT).status_code == 500
+    assert stopped(own)
+
+
+async def answered(*_: object) -> bool:
+    """Stand for a question that was answered with nothing new."""
+    return True
+
+
+def stopped(network: Network) -> bool:
+    """Wait until Shanghai's node says that it has stopped."""
+    deadline = time.monotonic() + READY_S_MAX
+    while time.monotonic() < deadline:
+        if network.http.get(network.urls["SH"] + "/v1/health").status_code == 503:
+            return True
+        time.sleep(0.05)
+    return False
 
 
 def described(document: dict[str, Any], path: str, method: str) -> set[str]:
