@@ -7,10 +7,10 @@ mean. Statements, checks and the order in which things happen are here, so that 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 
-from sqlalchemy import Connection, RowMapping, func, insert, select, update
+from sqlalchemy import Connection, RowMapping, Select, func, insert, select, update
 from sqlalchemy.exc import DBAPIError
 
 from ledger.errors import IntegrityFailure, InvariantViolation, MalformedInput, NotFound, Unavailable
@@ -24,6 +24,9 @@ __all__ = ["SqlStore"]
 HEIGHT_MAX = POSITION_MAX = 2**63 - 1
 PART_MAX = 2**31 - 1
 """The largest numbers that the columns hold; what is asked for beyond them is not there."""
+RUN_COUNT_MAX = 64
+RUN_SIZE_MAX = 2**21
+"""Blocks, and bytes of their bodies, that are read in one transaction; a single larger block is read by itself."""
 
 
 class SqlStore(ABC):
@@ -123,28 +126,53 @@ class SqlStore(ABC):
             return _blob(connection.execute(select(tables.meta.c.genesis)).scalar_one_or_none())
 
     def blocks(self, from_height: int = 1) -> Iterator[EncodedBlock]:
-        """Give the blocks from a height on, each in a short transaction, so that nothing waits for a reader."""
+        """Give the blocks from a height on, in short transactions, so that nothing waits for a reader."""
         height = from_height
         while height <= (last_height := self.last_height()):
             while height <= last_height:
-                try:
-                    yield self.block(height)
-                except NotFound as error:
-                    raise IntegrityFailure("BLOCK_MISSING", "The store lacks a block.", block=height) from error
-                except IntegrityFailure as error:
-                    raise _named(error, height) from error
-                height += 1
+                for block in self._run(height, last_height):
+                    yield block
+                    height += 1
 
     def block(self, height: int) -> EncodedBlock:
         """Give one block; see ``Store.block``."""
         with self._reading() as connection:
             row = _block_row(connection, height)
-            query = select(tables.bodies.c.part, tables.bodies.c.bytes).where(tables.bodies.c.height == height)
-            parts = connection.execute(query.order_by(tables.bodies.c.part)).all()
-        if [number for number, _ in parts] != list(range(len(parts))):
-            raise IntegrityFailure("STORE_CORRUPT", "The store lacks a part of a body.", block=height)
-        body = b"".join(decompress(_blob(data), height=height, part=part) for part, data in parts)
-        return EncodedBlock(_blob(row["header"]), _blob(row["signature"]), body)
+            parts = connection.execute(_parts_between(height, height)).all()
+        return _assembled(row, [(number, data) for _, number, data in parts])
+
+    def _run(self, first: int, last: int) -> Iterator[EncodedBlock]:
+        """Give the block at ``first`` and some after it; small ones cost more to ask for than to read."""
+        try:
+            rows, parts = self._read_run(first, min(last, first + RUN_COUNT_MAX - 1))
+        except IntegrityFailure:
+            rows, parts = [], {}  # asked for one by one, they tell which of them it is
+        try:
+            if not rows:
+                yield self.block(first)
+            for row in rows:
+                yield _assembled(row, parts.get(row["height"], []))
+                first += 1
+        except NotFound as error:
+            raise IntegrityFailure("BLOCK_MISSING", "The store lacks a block.", block=first) from error
+        except IntegrityFailure as error:
+            raise _named(error, first) from error
+
+    def _read_run(self, first: int, last: int) -> tuple[list[RowMapping], dict[int, list[tuple[int, object]]]]:
+        """Read the rows of blocks without a gap, as many as are not too large together, and their parts."""
+        query = select(tables.blocks).where(tables.blocks.c.height.between(first, last))
+        rows: list[RowMapping] = []
+        parts: dict[int, list[tuple[int, object]]] = {}
+        size = 0
+        with self._reading() as connection:
+            for row in connection.execute(query.order_by(tables.blocks.c.height)).mappings().all():
+                size += _checked(row, first + len(rows)).body_size
+                if rows and size > RUN_SIZE_MAX:
+                    break
+                rows.append(row)
+            for height, number, data in connection.execute(_parts_between(first, first + len(rows) - 1)).all():
+                parts.setdefault(height, []).append((number, data))
+        return rows, parts
 
     def header(self, height: int) -> bytes:
         """Give one block's header; see ``Store.header``."""
@@ -212,20 +240,42 @@ def _insert(connection: Connection, block: Block, parts: list[bytes]) -> None:
     connection.execute(insert(tables.bodies), rows)
 
 
+def _parts_between(first: int, last: int) -> Select[int, int, object]:
+    """Ask for the parts of some blocks in order: height, number, bytes."""
+    columns = tables.bodies.c
+    query = select(columns.height, columns.part, columns.bytes).where(columns.height.between(first, last))
+    return query.order_by(columns.height, columns.part)
+
+
+def _assembled(row: RowMapping, parts: Sequence[tuple[int, object]]) -> EncodedBlock:
+    """Put a block together from its row and its parts."""
+    height = row["height"]
+    if [number for number, _ in parts] != list(range(len(parts))):
+        raise IntegrityFailure("STORE_CORRUPT", "The store lacks a part of a body.", block=height)
+    body = b"".join(decompress(_blob(data), height=height, part=number) for number, data in parts)
+    return EncodedBlock(_blob(row["header"]), _blob(row["signature"]), body)
+
+
 def _block_row(connection: Connection, height: int) -> RowMapping:
-    """Read a block's row and hold its columns against its header."""
+    """Read a block's row."""
     query = select(tables.blocks).where(tables.blocks.c.height == height)
     row = connection.execute(query).mappings().one_or_none() if 1 <= height <= HEIGHT_MAX else None
     if row is None:
         raise NotFound("BLOCK_NOT_FOUND", "There is no block at this height.", height=height)
+    _checked(row, height)
+    return row
+
+
+def _checked(row: RowMapping, height: int) -> Header:
+    """Hold a row's columns against its header and the height at which it should stand."""
     try:
         header = decode_header(_blob(row["header"]))
     except MalformedInput as error:
         raise IntegrityFailure("STORE_CORRUPT", "A stored header cannot be read.", block=height) from error
     stored = (row["height"], row["first_position"], row["position_count"], row["timestamp_ns"], row["hash"])
-    if stored != _columns(header, _blob(row["header"])):
+    if row["height"] != height or stored != _columns(header, _blob(row["header"])):
         raise IntegrityFailure("STORE_CORRUPT", "A stored header contradicts its row.", block=height)
-    return row
+    return header
 
 
 def _columns(header: Header, data: bytes) -> tuple[int, int, int, int, bytes]:

@@ -16,7 +16,7 @@ import zstandard
 
 from ledger.errors import Conflict, IntegrityFailure, InvariantViolation, MalformedInput, NotFound, Unavailable
 from ledger.runtime import Runtime
-from ledger.store import PART_SIZE, MemoryStore, SqliteStore, Store, base, sqlite
+from ledger.store import PART_SIZE, MemoryStore, SqliteStore, Store, base, sql, sqlite
 from tests.block_fixture import Blocks, encoded, stored
 from tests.ledger_fixture import GENESIS_BYTES, make_runtime
 from tests.store_places import PostgresqlPlace
@@ -658,4 +658,21 @@ def test_a_log_that_cannot_be_moved_ends_the_store(file_place: FilePlace, monkey
     monkeypatch.undo()
     store = file_place.reopen(store)
     assert store.last_height() == 2
+    store.close()
+
+
+# --- many blocks at once ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("limit", ["RUN_COUNT_MAX", "RUN_SIZE_MAX"])
+def test_runs_of_blocks_read_as_single_ones(file_place: FilePlace, monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
+    """However many blocks are read in one transaction, they come in order, small and large ones alike."""
+    blocks = Blocks(seed=19)
+    store = file_place.create()
+    for index in range(30):
+        store.append(blocks.make(900 if index % 7 == 0 else 2))
+    for value in (1, 3, 100_000):
+        monkeypatch.setattr(sql, limit, value)
+        assert stored(store) == encoded(blocks.made)
+        assert list(store.blocks(17)) == encoded(blocks.made[16:])
     store.close()
