@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from ledger.errors import Conflict, Forbidden, MalformedInput, NotFound
-from ledger.genesis import GenesisAsset, GenesisParty
+from ledger.genesis import Genesis, GenesisAsset, GenesisParty
 from ledger.machine import Admitted, Context, Machine
 from ledger.messages import key_id_of
 from ledger.parties import Directory, Role
@@ -188,12 +188,20 @@ def authorise_revocation(_book: Book, admitted: Admitted, machine: Machine, _tim
     _check_keeper(machine.directory, admitted.party, key.party)
     if key.revoked_at is not None:
         raise Conflict("KEY_REVOKED_ALREADY", "The key is revoked already.", key_id=body.key_id)
+    if body.key_id in _lasting_keys(machine.genesis):
+        raise Forbidden("KEYS_GUARDED", "This key stands in the genesis and lives as long as the ledger.")
 
 
 def execute_revocation(_book: Book, admitted: Admitted, context: Context) -> None:
     """End a key from this message's position on."""
     body: RevocationBody = admitted.content
     context.directory.revoke(body.key_id, context.position)
+
+
+def _lasting_keys(genesis: Genesis) -> set[str]:
+    """Give the keys by which blocks, statements and certificates are checked: without them no window ever ends."""
+    lasting = {Role.NODE.value, Role.SETTLEMENT.value}
+    return {key_id_of(bytes.fromhex(party.public_key)) for party in genesis.parties if lasting & set(party.roles)}
 
 
 def _check_keeper(directory: Directory, signer: int, owner: int) -> None:

@@ -148,6 +148,16 @@ def test_a_registrar_has_no_hand_on_the_genesis_parties_keys(world: World, party
     assert (type(error), error.code) == (Forbidden, "KEYS_GUARDED")
 
 
+@pytest.mark.parametrize("party_code", ["NODE-SH", "NODE-HK", "SETTLEMENT"])
+def test_the_keys_that_windows_need_are_never_ended(world: World, party_code: str) -> None:
+    """Not even their owner ends the genesis key of a node or of the settlement operator; a further key it does."""
+    error = world.sh.refusal(party_code, "/v1/keys/revocations", {"key_id": key_id(party_code)})
+    assert (type(error), error.code) == (Forbidden, "KEYS_GUARDED")
+
+    world.sh.post(party_code, "/v1/keys", {"party": party_code, "public_key": public_key_of("second")})
+    world.sh.post(party_code, "/v1/keys/revocations", {"key_id": key_id("second")})
+
+
 def test_an_issuer_looks_after_its_own_keys(world: World) -> None:
     """The guarded parties add and end keys themselves."""
     world.sh.post("PBOC", "/v1/keys", {"party": "PBOC", "public_key": public_key_of("second")})
