@@ -158,7 +158,7 @@ class Follower:
             failure is None
             and draft.expired_count == places.header.expired_count
             and counts == places.counts.tolist()
-            and journal.encode_transfers(draft.transfers) == memoryview(encoded.body)[places.transfers_offset :]
+            and journal.encode_transfers(draft.transfers) == encoded.body[places.transfers_offset :]
         ):
             return
         raise _first_difference(encoded, places, draft, failure)
