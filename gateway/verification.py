@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ledger import genesis as genesis_documents
+from ledger import logs
 from ledger.audit import Report, verify
-from ledger.errors import IntegrityFailure, NotFound
+from ledger.errors import IntegrityFailure, MalformedInput, NotFound
 from ledger.exports import FILE_NAME, ExportFile
 from ledger.runtime import Runtime
 from settlement import certificate
@@ -100,6 +101,7 @@ def verify_exports(
     exports: list[Path],
     *,
     trusted_hashes: frozenset[bytes] = frozenset(),
+    checkpoints: Sequence[bytes] = (),
     runtime: Runtime,
     progress: Callable[[Path, int], None] = lambda _path, _height: None,
 ) -> Verification:
@@ -108,16 +110,30 @@ def verify_exports(
     Args:
         exports: one journal, or those of both ledgers.
         trusted_hashes: SHA-256 of the genesis documents that the auditor trusts; empty believes those in the exports.
+        checkpoints: notes that the auditor has kept; the journal of each one's ledger must contain it.
         runtime: for measuring and the id tables' keys.
         progress: told each height that has been checked.
+
+    Raises:
+        NotFound: ``CHECKPOINT_OF_NONE``, a checkpoint is of none of these journals.
+        MalformedInput: a checkpoint is none.
+        Unauthenticated: a checkpoint's signature does not hold.
     """
     result = Verification()
     books = {}
+    _check_owned(exports, checkpoints)
     for path in exports:
         settlement: list[Settlement] = []
         subject = f"{path.parent.name}/{path.name}"
         try:
-            report = _verify_one(path, settlement, trusted_hashes, runtime, functools.partial(progress, path))
+            report = _verify_one(
+                path,
+                settlement,
+                trusted_hashes=trusted_hashes,
+                checkpoints=checkpoints,
+                runtime=runtime,
+                progress=functools.partial(progress, path),
+            )
         except IntegrityFailure as error:
             result.failure = Failure(subject, error.code, error.sentence, error.block, error.position)
             return result
@@ -136,7 +152,9 @@ def verify_exports(
 def _verify_one(
     path: Path,
     settlement: list[Settlement],
+    *,
     trusted_hashes: frozenset[bytes],
+    checkpoints: Sequence[bytes],
     runtime: Runtime,
     progress: Callable[[int], None],
 ) -> Report:
@@ -151,8 +169,32 @@ def _verify_one(
             return settlement[-1]
 
         return verify(
-            export, interpreter_factory=interpreter, trusted_genesis_hash=trusted, progress=progress, runtime=runtime
+            export,
+            interpreter_factory=interpreter,
+            trusted_genesis_hash=trusted,
+            checkpoints=[note for note in checkpoints if _is_of(note, document)],
+            progress=progress,
+            runtime=runtime,
         )
+
+
+def _check_owned(exports: list[Path], checkpoints: Sequence[bytes]) -> None:
+    """Refuse a checkpoint that no journal here would be held to."""
+    documents = []
+    for path in exports if checkpoints else ():
+        with ExportFile(path) as export:
+            documents.append(export.genesis())
+    if any(not any(_is_of(note, document) for document in documents) for note in checkpoints):
+        raise NotFound("CHECKPOINT_OF_NONE", "A checkpoint is of none of these journals.")
+
+
+def _is_of(note: bytes, document: bytes) -> bool:
+    """Whether a note's first line names the log of a genesis; whether it is a checkpoint is the verifier's to say."""
+    try:
+        genesis = genesis_documents.decode(document)
+    except MalformedInput:
+        return True
+    return note.partition(b"\n")[0] == logs.origin(genesis.network, genesis.ledger).encode()
 
 
 def _check_certificates(result: Verification, books: dict[str, Any]) -> None:

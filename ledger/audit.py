@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
@@ -74,16 +74,18 @@ def verify(
     *,
     interpreter_factory: Callable[[], Interpreter],
     trusted_genesis_hash: bytes | None = None,
+    checkpoints: Sequence[bytes] = (),
     progress: Callable[[int], None] | None = None,
     runtime: Runtime | None = None,
     compiled: bool = True,
 ) -> Report:
-    """Check a whole journal.
+    """Check a whole journal. By itself it proves what is there; ``checkpoints`` prove that nothing was cut off its end.
 
     Args:
         source: an export's path, an open export, or a store.
         interpreter_factory: makes a fresh interpreter.
         trusted_genesis_hash: SHA-256 of the genesis as the auditor knows it; ``None`` believes the one in ``source``.
+        checkpoints: notes of this ledger that the auditor has kept; the journal must reach and contain each.
         progress: told each height that has been checked.
         runtime: measures the stages and gives a key to the id table; the system's unless told otherwise.
         compiled: whether the compiled kernel is used.
@@ -91,12 +93,16 @@ def verify(
     Raises:
         IntegrityFailure: something is wrong; ``block`` and ``position`` name the first bad record. Block 0 is the
             genesis.
+        MalformedInput: a checkpoint is none, or of another ledger.
+        Unauthenticated: a checkpoint's signature does not hold.
     """
     world = SystemRuntime() if runtime is None else runtime
     if isinstance(source, Path):
         with ExportFile(source) as export:
-            return _Verifier(export, interpreter_factory, trusted_genesis_hash, world, compiled=compiled).run(progress)
-    return _Verifier(source, interpreter_factory, trusted_genesis_hash, world, compiled=compiled).run(progress)
+            verifier = _Verifier(export, interpreter_factory, trusted_genesis_hash, world, compiled=compiled)
+            return verifier.run(checkpoints, progress)
+    verifier = _Verifier(source, interpreter_factory, trusted_genesis_hash, world, compiled=compiled)
+    return verifier.run(checkpoints, progress)
 
 
 class _Verifier:
@@ -124,15 +130,21 @@ class _Verifier:
         self._refused_count = 0
         self._expired_count = 0
 
-    def run(self, progress: Callable[[int], None] | None) -> Report:
+    def run(self, checkpoints: Sequence[bytes], progress: Callable[[int], None] | None) -> Report:
         """Check everything and report."""
+        opened = [logs.open_own(note, self._genesis, self._genesis.ledger).checkpoint for note in checkpoints]
+        wanted = {(point.size, point.root) for point in opened}
         try:
             for prepared in self._prepared():
                 self._follow(prepared)
+                frontier = self._machine.frontier
+                if any(size == frontier.size for size, _ in wanted):
+                    wanted.discard((frontier.size, frontier.root()))
                 if progress is not None:
                     progress(self._machine.height)
         except IntegrityFailure as error:
             raise self._placed(error) from error
+        self._check_reached(wanted)
         checked_ns = self._clock_ns()
         state = self._machine.state
         state.check()
@@ -163,6 +175,15 @@ class _Verifier:
             },
             machine=self._machine,
         )
+
+    def _check_reached(self, missing: set[tuple[int, bytes]]) -> None:
+        """Refuse a journal that does not contain every checkpoint: one tree of that size and root after some block."""
+        for size, _ in sorted(missing):
+            if size > self._machine.position:
+                code, sentence = "JOURNAL_CUT", "The journal ends before a checkpoint that its node has signed."
+            else:
+                code, sentence = "CHECKPOINT_DIFFERS", "The journal is another than the one its node has signed."
+            raise IntegrityFailure(code, sentence, position=min(size, self._machine.position), size=size)
 
     def _blocks(self) -> Iterator[EncodedBlock]:
         """Give the blocks, and count the time that reading them takes."""

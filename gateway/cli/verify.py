@@ -33,12 +33,17 @@ class _Hash(click.ParamType):  # type: ignore[type-arg] # generic only from clic
 @click.argument("target", type=click.Path(exists=True, path_type=Path))
 @click.option("--genesis-hash", "hashes", type=_Hash(), multiple=True,
               help="Hash of a genesis that you trust; give it once for each ledger.")  # fmt: skip
+@click.option("--checkpoint", "checkpoints", multiple=True,
+              type=click.Path(exists=True, dir_okay=False, path_type=Path),
+              help="A checkpoint that you have kept: the journal must reach and contain it.")  # fmt: skip
 @json_option
-def command(target: Path, hashes: tuple[bytes, ...], *, as_json: bool) -> ExitCode:
+def command(target: Path, hashes: tuple[bytes, ...], checkpoints: tuple[Path, ...], *, as_json: bool) -> ExitCode:
     """Replay the exports in TARGET and check everything: hashes, signatures, records, both ledgers together.
 
     TARGET is a folder that `hugang export` wrote, or one journal. Without --genesis-hash the genesis in the export is
-    believed; compare the hash that is printed. A refused export ends with code 5 and names the first bad record.
+    believed; compare the hash that is printed. An export proves what is in it; that nothing was cut off its end is
+    proved by a checkpoint kept elsewhere, such as the answer of ADDRESS/v1/checkpoint. A refused export ends with code
+    5 and names the first bad record.
     """
     from gateway.cli.exits import ExitCode
     from gateway.cli.terminal import Terminal
@@ -49,7 +54,11 @@ def command(target: Path, hashes: tuple[bytes, ...], *, as_json: bool) -> ExitCo
     exports = find_exports(target)
     checked: dict[Path, int] = {}
     result = verify_exports(
-        exports, trusted_hashes=frozenset(hashes), runtime=SystemRuntime(), progress=checked.__setitem__
+        exports,
+        trusted_hashes=frozenset(hashes),
+        checkpoints=[path.read_bytes() for path in checkpoints],
+        runtime=SystemRuntime(),
+        progress=checked.__setitem__,
     )
     hand_over(result)
     if as_json:

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger import genesis, journal
+from ledger import genesis, journal, logs
 from ledger.audit import Report, verify
-from ledger.checkpoint import decode_checkpoint
-from ledger.errors import IntegrityFailure
+from ledger.checkpoint import Checkpoint, decode_checkpoint
+from ledger.errors import IntegrityFailure, Unauthenticated
 from ledger.exports import ExportFile
 from ledger.journal import HEADER_SIZE, SIGNATURE_SIZE, Block
 from ledger.machine import Draft
@@ -55,6 +55,59 @@ def check(data: bytes, *, trusted: bytes | None = GENESIS_HASH) -> Report:
         trusted_genesis_hash=trusted,
         runtime=RUNTIME,
     )
+
+
+def noted(size: int, root: bytes) -> bytes:
+    """Give a checkpoint that the node has signed."""
+    point = Checkpoint(logs.origin(GENESIS.network, LEDGER), size, root)
+    return logs.sign_checkpoint(point, private_key("node"))
+
+
+def held_to(data: bytes, *notes: bytes) -> Report:
+    """Verify an export against checkpoints that were kept."""
+    return verify(
+        ExportFile(io.BytesIO(data)), interpreter_factory=FixtureInterpreter, checkpoints=notes, runtime=RUNTIME
+    )
+
+
+def test_a_kept_checkpoint_is_contained() -> None:
+    """A journal that has grown since still contains the tree of that day."""
+    earlier = decode_checkpoint(check(export_bytes(Chain(CHAIN.machine, CHAIN.blocks[:2]).store())).checkpoint.encode())
+    now = check(EXPORT)
+
+    report = held_to(EXPORT, noted(earlier.size, earlier.root), noted(now.tree_size, now.tree_root))
+
+    assert report.tree_size == now.tree_size > earlier.size
+
+
+def test_a_journal_cut_at_its_end_is_named() -> None:
+    """What an export alone cannot show, a kept checkpoint does."""
+    now = check(EXPORT)
+
+    with pytest.raises(IntegrityFailure) as caught:
+        held_to(export_bytes(Chain(CHAIN.machine, CHAIN.blocks[:2]).store()), noted(now.tree_size, now.tree_root))
+
+    assert caught.value.code == "JOURNAL_CUT"
+
+
+@pytest.mark.parametrize("smaller", [0, 1])
+def test_another_history_is_named(smaller: int) -> None:
+    """A root that is not the journal's, or a size at which no block ends, is another journal's."""
+    now = check(EXPORT)
+
+    with pytest.raises(IntegrityFailure) as caught:
+        held_to(EXPORT, noted(now.tree_size - smaller, bytes(32)))
+
+    assert caught.value.code == "CHECKPOINT_DIFFERS"
+
+
+def test_a_checkpoint_by_another_key_is_refused() -> None:
+    """Only the node's own word holds the journal to anything."""
+    now = check(EXPORT)
+    point = Checkpoint(logs.origin(GENESIS.network, LEDGER), now.tree_size, now.tree_root)
+
+    with pytest.raises(Unauthenticated):
+        held_to(EXPORT, logs.sign_checkpoint(point, private_key("somebody")))
 
 
 def refusal(data: bytes, *, trusted: bytes | None = GENESIS_HASH) -> IntegrityFailure:
