@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from ledger.runtime import CrashPlan, Runtime, SystemRuntime
+from ledger.runtime import CrashPlan, Runtime, SystemRuntime, keep_memory
 
 __all__ = ["end_with_parent", "serve"]
 
@@ -25,6 +25,7 @@ def serve(start: Callable[[Path, Runtime], None], folder: Path, *, stop_with_par
     """
     if stop_with_parent:
         end_with_parent()
+    keep_memory()
     runtime = SystemRuntime(crash_plan=CrashPlan.from_environment(os.environ))
     with contextlib.suppress(KeyboardInterrupt):  # the server raises its signal again after a clean end
         start(folder, runtime)
