@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.setup-stamp
+RUN_STAMP := $(VENV)/.run-stamp
 DIST ?= dist
 PACKAGES := ledger settlement gateway benchmarks
 SOURCES := $(PACKAGES) tests
@@ -19,24 +20,29 @@ help: ## List the targets, each with one sentence.
 
 setup: $(STAMP) ## Create the virtual environment with every locked package; costs nothing when it is up to date.
 
-# The stamp is younger than both lists exactly when the environment was built from them.
-$(STAMP): pyproject.toml constraints.txt
+# A stamp is younger than both lists exactly when the environment was built from them. What runs the demonstration comes
+# first, so that a first look does not wait for what only developers need.
+$(STAMP): $(RUN_STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,load,postgres]'
+	@touch $(STAMP)
+
+$(RUN_STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' 2>/dev/null || { \
 	  echo "setup: '$(PYTHON)' is not Python 3.11 or 3.12; name one with: make setup PYTHON=python3.11" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 	  echo "setup: '$(PYTHON)' has no venv module; install it (on Debian or Ubuntu the package python3-venv)" >&2; exit 1; }
 	@test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,load,postgres]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
 	@echo "setup: compiling the kernels" && $(BIN)/python -m settlement.warm
-	@touch $(STAMP)
+	@touch $(RUN_STAMP)
 
-demo: setup ## Run both nodes through a day of payments and show what happens.
+demo: $(RUN_STAMP) ## Run both nodes through a day of payments and show what happens.
 	$(BIN)/hugang demo
 
-up: setup ## Start both nodes and the settlement operator, and leave them running.
+up: $(RUN_STAMP) ## Start both nodes and the settlement operator, and leave them running.
 	$(BIN)/hugang up --detach
 
-down: setup ## Stop what `make up` started.
+down: $(RUN_STAMP) ## Stop what `make up` started.
 	$(BIN)/hugang down
 
 # The kernel's compiled cache lies in __pycache__ and belongs to the environment, so only distclean removes it.
@@ -67,7 +73,7 @@ postgres: setup ## Find a PostgreSQL server for the tests that need one, or inst
 bench: setup ## Measure this machine and write the figures down.
 	$(BIN)/python -m benchmarks
 
-faults: setup ## Run the fault schedules: crashes, lost syncs, partitions, reordered messages.
+faults: $(RUN_STAMP) ## Kill processes while they work; print what was tried, recovered and lost as JSON.
 	@$(BIN)/python -m benchmarks.faults
 
 docs: setup ## Regenerate the pages of docs/ that come from the code.
@@ -82,4 +88,4 @@ wheel: setup ## Build the wheel into dist/.
 lock: setup ## Write constraints.txt anew from the environment as it is installed.
 	@{ echo "# Every package of the environment that make setup builds, pinned; make lock writes this file anew."; \
 	   $(BIN)/python -m pip freeze --exclude-editable | grep -E '^[A-Za-z0-9._-]+==[^ ]+$$' | LC_ALL=C sort -f; } > constraints.txt
-	@touch $(STAMP)
+	@touch $(RUN_STAMP) $(STAMP)
