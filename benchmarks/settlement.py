@@ -58,8 +58,9 @@ class Side:
         )
 
     def request(self, key: Ed25519PrivateKey, path: str, content: object) -> Message:
-        """Sign a request."""
-        body = json.dumps(content, separators=(",", ":")).encode()
+        """Sign a request: JSON, or bytes as they are."""
+        is_binary = isinstance(content, bytes)
+        body = content if isinstance(content, bytes) else json.dumps(content, separators=(",", ":")).encode()
         created = self.runtime.now_ns() // 10**9
         base = signatures.signature_base(
             method="POST",
@@ -69,7 +70,7 @@ class Side:
             expires=created + 60,
             key_id=key_id_of(public_bytes(key)),
             network=self.node.genesis.network,
-            content_type="application/json",
+            content_type="application/octet-stream" if is_binary else "application/json",
             content_digest=signatures.content_digest(body),
             idempotency_key=str(self.runtime.uuid4()),
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
     from gateway.cli.exits import ExitCode
     from gateway.names import Name, Names
 
-__all__ = ["command"]
+__all__ = ["command", "uetr_by"]
 
 
 @click.command("pay", short_help="Make one signed payment.")
@@ -24,7 +26,7 @@ __all__ = ["command"]
 @click.option("--refund-of", metavar="UETR", help="The payment that this one gives back, in part or whole.")
 @click.option("--purpose", help="ISO 20022 purpose code, four characters.")
 @click.option("--reference", help="Text for the payee, up to 140 characters.")
-@click.option("--uetr", help="The payment's name, a UUIDv4; a new one by default.")
+@click.option("--uetr", help="The payment's name, a UUIDv4; by default it follows from the key, or is a new one.")
 @click.option("--key", "idempotency_key", help="Idempotency key: sent again, it gets the first result again.")
 @folder_option
 @json_option
@@ -50,7 +52,7 @@ def command(
     from gateway.cli.connect import as_party
     from gateway.cli.exits import ExitCode
     from gateway.cli.terminal import Terminal
-    from gateway.client import ProblemError
+    from gateway.client import ProblemError, ServerUnreachable
     from gateway.names import load_names, minor_units
 
     names = load_names(folder)
@@ -60,10 +62,16 @@ def command(
     with as_party(folder, payer.ledger, payer.party) as client:
         body = client.payment_body(
             debtor=payer.address, creditor=names.address(creditor), asset=payer.asset, amount=minor_units(amount),
-            uetr=uetr, **optional,
+            uetr=uetr or uetr_by(payer.address, idempotency_key), **optional,
         )  # fmt: skip
+        key = idempotency_key or body["uetr"]
         try:
-            response = client.post("/v1/payments", body, idempotency_key=idempotency_key)
+            response = client.post("/v1/payments", body, idempotency_key=key)
+        except ServerUnreachable:
+            Terminal().note(
+                f"whether it was paid is not known; the same command with --uetr {body['uetr']} --key {key} tells"
+            )
+            raise
         except ProblemError as error:
             if error.problem.get("state") != "REFUSED":
                 raise
@@ -76,6 +84,14 @@ def command(
     hand_over(result)
     _show(Terminal(), result, as_json=as_json)
     return ExitCode.REFUSED if result["state"] == "REFUSED" else ExitCode.OK
+
+
+def uetr_by(payer: str, key: str | None) -> str | None:
+    """Name a payment by its payer and key, so that the same command is the same payment; ``None`` without a key."""
+    if key is None:
+        return None
+    digest = hashlib.sha256(f"hugang pay\n{payer}\n{key}".encode()).digest()
+    return str(uuid.UUID(bytes=digest[:16], version=4))
 
 
 def _conversion(names: Names, payer: Name, creditor: str, quote: str | None) -> dict[str, str]:

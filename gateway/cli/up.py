@@ -29,7 +29,7 @@ def command(folder: Path, ports: Ports | None, *, detach: bool) -> ExitCode:
     """Start both nodes and the settlement operator on loopback, and wait until they answer.
 
     A folder without a network gets a new one. Processes that are missing are started on the data they left behind; when
-    all three run already, nothing is done. Ctrl-C ends them.
+    all three run already, it says so and ends with code 3. Ctrl-C ends them.
     """
     from gateway.cli.terminal import Terminal
     from gateway.config import init_network

@@ -20,6 +20,7 @@ from gateway.cli import COMMANDS, cli, doctor, run
 from gateway.cli.exits import MEANINGS, ExitCode, exit_code_of
 from gateway.cli.options import DEFAULT_FOLDER
 from gateway.cli.page import cli_page
+from gateway.cli.pay import uetr_by
 from gateway.cli.resync import divergence
 from gateway.cli.settle import STAGES
 from gateway.cli.terminal import Terminal, money
@@ -37,6 +38,7 @@ from ledger.errors import (
     Unavailable,
 )
 from ledger.runtime import ManualRuntime
+from settlement.legs import parse_uetr
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 Output = pytest.CaptureFixture[str]
@@ -331,6 +333,17 @@ def test_refusals_print_one_line(tmp_path: Path, capsys: Output) -> None:
     assert printed.out == ""
     assert printed.err.startswith("hugang: NAME_NOT_FOUND: ")
     assert len(printed.err.splitlines()) == 1
+
+
+def test_the_same_key_names_the_same_payment() -> None:
+    """A payment sent again under its key alone is the same payment; another payer's is another."""
+    name = uetr_by("SH530000000012", "rent-1")
+
+    assert name == uetr_by("SH530000000012", "rent-1")
+    assert name not in (uetr_by("SH530000000013", "rent-1"), uetr_by("SH530000000012", "rent-2"))
+    assert name is not None
+    assert parse_uetr(name)
+    assert uetr_by("SH530000000012", None) is None
 
 
 def test_the_default_folder_is_ignored_by_git() -> None:
