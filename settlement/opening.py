@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ledger.errors import Conflict, Forbidden, MalformedInput, NotFound
+from ledger.errors import Conflict, Forbidden, MalformedInput, NotFound, Rejected
 from ledger.genesis import Genesis, GenesisAsset, GenesisParty
 from ledger.machine import Admitted, Context, Machine
 from ledger.messages import key_id_of
@@ -48,6 +48,8 @@ _OWN_BOOK = (
     AccountCode.SUSPENSE,
 )
 """What a participant gets in each asset, in this order."""
+PARTICIPANT_COUNT_MAX = 4_096
+"""Participants of one ledger: a statement names no more, so with more a window could never be listed."""
 _GUARDED = frozenset({Role.ISSUER, Role.NODE, Role.SETTLEMENT, Role.REGISTRAR})
 """Parties of the genesis look after their own keys; a registrar does for all others."""
 
@@ -228,10 +230,13 @@ def authorise_participant(book: Book, admitted: Admitted, machine: Machine, _tim
     Raises:
         Forbidden: ``ROLE_MISSING``.
         Conflict: ``PARTICIPANT_EXISTS``.
+        Rejected: ``PARTICIPANTS_FULL``.
     """
     body: ParticipantBody = admitted.content
     require_role(machine.directory, admitted.party, Role.PARTICIPANT)
     participant = book.by_party.get(admitted.party)
+    if participant is None and len(book.participants) >= PARTICIPANT_COUNT_MAX:
+        raise Rejected("PARTICIPANTS_FULL", "The ledger has as many participants as one window can list.")
     for code in body.assets:
         if participant and (AccountCode.SETTLE, machine.genesis.asset(code).number) in participant.accounts:
             raise Conflict("PARTICIPANT_EXISTS", "The participant has accounts in this asset already.", asset=code)

@@ -13,9 +13,11 @@ from ledger.genesis import Genesis
 from ledger.machine import Context, Machine
 from ledger.messages import key_id_of
 from ledger.transfers import Flag, Result, transfers
+from settlement import opening
 from settlement.book import Group, group_of
 from settlement.chart import CHART, AccountCode
 from settlement.interpreter import Settlement
+from settlement.statements import PARTICIPANTS_MAX
 from tests.settlement_fixture import SECOND, Node, World, genesis_of, issuance, party, public_key_of, uetr_of
 
 
@@ -156,6 +158,15 @@ def test_the_keys_that_windows_need_are_never_ended(world: World, party_code: st
 
     world.sh.post(party_code, "/v1/keys", {"party": party_code, "public_key": public_key_of("second")})
     world.sh.post(party_code, "/v1/keys/revocations", {"key_id": key_id("second")})
+
+
+def test_no_more_join_than_a_window_can_list(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A participant too many would leave its ledger without a list, and every window undecided."""
+    assert opening.PARTICIPANT_COUNT_MAX <= PARTICIPANTS_MAX
+    world.sh.post("REGISTRAR-SH", "/v1/parties", {"parties": [party("late", "participant")]})
+    monkeypatch.setattr(opening, "PARTICIPANT_COUNT_MAX", len(world.sh.book.participants))
+
+    assert world.sh.refusal("late", "/v1/participants", {"assets": ["CNY"]}).code == "PARTICIPANTS_FULL"
 
 
 def test_an_issuer_looks_after_its_own_keys(world: World) -> None:
