@@ -348,7 +348,8 @@ def _verify_part(content: _Content, part: _Part, genesis: Genesis) -> PartView:
 
 def _checked(content: _Content, part: _Part, genesis: Genesis) -> PartView:
     node_key = bytes.fromhex(genesis.node(content.ledger).public_key)
-    signatures.verify(node_key, part.signature, _CONTEXT + hashlib.sha256(part.content).digest())
+    if not signatures.is_valid(node_key, part.signature, _CONTEXT + hashlib.sha256(part.content).digest()):
+        _invalid("The ledger's node has not signed this part.")
     opened = logs.open_own(content.checkpoint, genesis, content.ledger)
     point, header = opened.checkpoint, journal.decode_header(content.header)
     envelope, digest = _check_message(content.message, genesis)

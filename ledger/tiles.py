@@ -268,15 +268,14 @@ class Tiles:
         rest = np.empty((0, HASH_SIZE), np.uint8)
         height = self._store.height_of(first)
         skipped = first - self._reader.header(height).first_position
-        for encoded in self._store.blocks(height):
-            rest = np.concatenate((rest, block_leaves(_decoded(encoded))[skipped:]))
+        blocks = self._store.blocks(height)
+        while self._roots.count() < needed:
+            rest = np.concatenate((rest, block_leaves(_decoded(next(blocks)))[skipped:]))
             skipped = 0
             complete = len(rest) // TILE_WIDTH * TILE_WIDTH
             if complete:
                 self._append(_tile_roots(rest[:complete]))
                 rest = rest[complete:]
-            if self._roots.count() >= needed:
-                return
 
     def _append(self, roots: bytes) -> None:
         self._roots.append(roots)
@@ -387,11 +386,10 @@ class Tiles:
         if header.position_count > SMALL_COUNT:
             return self._reader.leaf_hashes(first, end)
         parts, position = [], header.first_position
-        for encoded in self._store.blocks(height):
-            parts.append(block_leaves(_decoded(encoded)))
+        blocks = self._store.blocks(height)
+        while position < end:
+            parts.append(block_leaves(_decoded(next(blocks))))
             position += len(parts[-1])
-            if position >= end:
-                break
         leaves = np.concatenate(parts)
         return leaves[first - header.first_position :][: end - first]
 

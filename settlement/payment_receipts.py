@@ -286,25 +286,23 @@ class _Part:
     def proves_status(self) -> bool:
         """Whether records and decision leave no other status at the moment of the receipt."""
         status = self.claim.status
-        if status is PaymentStatus.SETTLED and self.is_pending:
-            return self._is_settled_for_certain()
+        if self.decision is not None:
+            return self._is_settled_for_certain(self.decision)
         if status is PaymentStatus.REJECTED:
             return self.is_incoming
         return status is not PaymentStatus.CANCELLED
 
-    def _is_settled_for_certain(self) -> bool:
+    def _is_settled_for_certain(self, decision: DecisionBody) -> bool:
         """Whether all payments settled that this one can be among."""
-        if self.decision is None:
-            return False
         payer = self.view.envelope.ledger if self.is_incoming else self.view.ledger
-        counts = self.decision.directions[statements.LEDGERS.index(payer)]
+        counts = decision.directions[statements.LEDGERS.index(payer)]
         if self.is_incoming:
             return counts.carried_out == 0
         accepted_in, _ = window_of(int(self.view.records[0]["group"]))
         left = counts.cancelled + counts.rejected + counts.carried_out
         # A list that is full may have left payments to the next window without counting them.
         is_full = counts.settled >= statements.LIST_COUNT_MAX
-        return accepted_in == self.decision.window and left == 0 and not is_full
+        return accepted_in == decision.window and left == 0 and not is_full
 
     def _check_names(self, genesis: Genesis) -> None:
         """Check that message and records are those of the payment that is claimed."""

@@ -170,6 +170,20 @@ async def test_an_exchange_that_is_always_overtaken() -> None:
             await watched.exchange(ports)
 
 
+async def test_a_log_that_its_cosigner_does_not_believe() -> None:
+    """What the cosigner refuses for good ends the exchange with its reason."""
+    async with Watched.make() as watched:
+        ports = watched.ports()
+
+        class Doubting(Far):
+            async def cosign(self, offer: object) -> bytes:
+                raise Conflict("CHECKPOINT_INCONSISTENT", "It does not extend the last one.", size=len(repr(offer)))
+
+        ports["HK"] = Doubting(watched, "HK")
+        with pytest.raises(Conflict, match="CHECKPOINT_INCONSISTENT"):
+            await watched.exchange(ports)
+
+
 async def test_a_cosigner_that_was_restarted() -> None:
     """Nodes that are opened again from their journals go on from the sizes they have kept."""
     async with Watched.make() as watched:

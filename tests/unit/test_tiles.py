@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger import merkle
+from ledger import tiles as tiles_module
 from ledger.errors import IntegrityFailure, MalformedInput, NotFound
 from ledger.journal import Block, EncodedBlock
 from ledger.machine import leaf_rows, message_leaf
@@ -119,7 +120,8 @@ def test_any_sizes_of_several_tiles(data: st.DataObject) -> None:
 def test_proofs_over_subtrees_in_memory(large: Chain) -> None:
     """Positions and sizes around the borders of subtrees of 65,536 leaves have the proofs that all leaves give."""
     store = large.store()
-    tiles = Tiles.open(store)
+    tiles = Tiles(store, MemoryRoots())
+    tiles._upper = np.empty((1, 32), np.uint8)
     total = large.machine.frontier.size
     hashes = Reader(store).leaf_hashes(0, total)
     borders = [1, 255, 256, 257, 65_535, 65_536, 65_537, 131_071, 131_072, 131_073, total]
@@ -130,6 +132,15 @@ def test_proofs_over_subtrees_in_memory(large: Chain) -> None:
         for old_size in (border for border in borders if border <= size):
             assert tiles.consistency(old_size, size) == merkle.consistency_proof(hashes[:size], old_size)
     assert total > 2 * UPPER_LEAF_COUNT
+
+
+def test_leaf_hashes_of_a_few_tiles_are_kept(large: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many tiles are asked for, the leaf hashes of a bounded number stay in memory."""
+    monkeypatch.setattr(tiles_module, "LEAF_TILE_COUNT_MAX", 3)
+    tiles = Tiles.open(large.store(), frontier=large.machine.frontier.copy())
+    for position in range(0, 20 * 256, 256):
+        tiles.leaf_hash(position)
+        assert len(tiles._leaves) <= 3
 
 
 @pytest.mark.parametrize("chain", [SMALL, MIDDLE], ids=["small", "middle"])
