@@ -6,7 +6,8 @@ The body of ``POST /v1/transfers`` is binary, because at this size JSON costs mo
     0       4           magic "HGT0"
     4       4           count n, little-endian, 1 … 65,536
     8       4           which optional columns follow: bit 0 flags, bit 1 related, bit 2 timeout; other bits zero
-    12      4           zero
+    12      2           code of the ledger it is meant for, such as "SH": a bare account number would be one of either
+    14      2           zero
     16      8n          id, upper halves           (u64, little-endian, as all columns)
             8n          id, lower halves
             8n          amount in minor units      (i64)
@@ -43,7 +44,7 @@ __all__ = ["ITEM_COUNT_MAX", "MAGIC", "authorise", "decode", "encode", "execute"
 Array = npt.NDArray[Any]
 MAGIC = b"HGT0"
 ITEM_COUNT_MAX = 65_536
-_HEAD = struct.Struct("<4sIII")
+_HEAD = struct.Struct("<4sII2sH")
 _FLAGS, _RELATED, _TIMEOUT = 1, 2, 4
 _PERMITTED_FLAGS = np.uint16(Flag.PENDING | Flag.POST | Flag.VOID | Flag.LINKED)
 _ENDS = int(Flag.POST | Flag.VOID)
@@ -58,17 +59,20 @@ _MOVABLE = np.zeros(2**16, np.bool_)
 _MOVABLE[[AccountCode.WALLET, AccountCode.POSITION, AccountCode.FEES, AccountCode.SUSPENSE]] = True
 
 
-def decode(body: bytes) -> Transfers:
+def decode(body: bytes, ledger: str) -> Transfers:
     """Read a body into commands; ``party`` and ``code`` are still zero.
 
     Raises:
-        MalformedInput: ``COLUMNS_MALFORMED``, ``COLUMNS_COUNT``, ``COLUMNS_FLAGS``.
+        MalformedInput: ``COLUMNS_MALFORMED``, ``COLUMNS_COUNT``, ``COLUMNS_FLAGS``; ``DEBTOR_ELSEWHERE``, it is meant
+            for another ledger.
     """
     if len(body) < _HEAD.size:
         raise MalformedInput("COLUMNS_MALFORMED", "The columns are cut short.")
-    magic, count, mask, zero = _HEAD.unpack_from(body)
+    magic, count, mask, meant_for, zero = _HEAD.unpack_from(body)
     if magic != MAGIC or zero or mask & ~(_FLAGS | _RELATED | _TIMEOUT):
         raise MalformedInput("COLUMNS_MALFORMED", "The body does not begin as columns do.")
+    if meant_for != ledger.encode("ascii"):
+        raise MalformedInput("DEBTOR_ELSEWHERE", "The transfers are meant for another ledger.")
     if not 1 <= count <= ITEM_COUNT_MAX:
         raise MalformedInput("COLUMNS_COUNT", "A message holds 1 to 65,536 transfers.", count=count)
     columns = _columns(mask)
@@ -88,13 +92,13 @@ def decode(body: bytes) -> Transfers:
     return commands
 
 
-def encode(commands: Transfers) -> bytes:
-    """Write commands as a body, with the optional columns that something stands in; the inverse of ``decode``."""
+def encode(commands: Transfers, ledger: str) -> bytes:
+    """Write commands as a body for a ledger, with the optional columns that say something: undoes ``decode``."""
     mask = 0
     for bit, columns in _OPTIONAL:
         if any(np.any(commands[name]) for name, _ in columns):
             mask |= bit
-    parts = [_HEAD.pack(MAGIC, len(commands), mask, 0)]
+    parts = [_HEAD.pack(MAGIC, len(commands), mask, ledger.encode("ascii"), 0)]
     parts.extend(np.ascontiguousarray(commands[name], kind).tobytes() for name, kind in _columns(mask))
     return b"".join(parts)
 
