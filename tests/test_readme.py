@@ -82,10 +82,10 @@ def test_every_shell_line_is_checked() -> None:
 
 
 def test_every_module_that_is_named_exists() -> None:
-    """A module that the README runs with python -m is there."""
-    modules = re.findall(r"python -m ([a-z_.]+)", README)
+    """A module that the README runs with python -m is there, or is a package that can be run."""
+    modules = [ROOT / name.replace(".", "/") for name in re.findall(r"python -m ([a-z_.]+)", README)]
     assert modules
-    assert [name for name in modules if not (ROOT / (name.replace(".", "/") + ".py")).exists()] == []
+    assert [path for path in modules if not (path.with_suffix(".py").exists() or (path / "__main__.py").exists())] == []
 
 
 def test_the_layout_is_the_projects() -> None:
