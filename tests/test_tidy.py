@@ -52,7 +52,7 @@ WORD_PAGES_EXEMPT = {"docs/glossary.md"}  # names the forbidden words in order t
 
 # Written so that no pattern matches its own text: this file passes its own test.
 MACHINE_TRACES = {
-    "a package registry": r"pypi[.]org|pythonhosted[.]org|npmjs[.](org|com)|crates[.]io|anaconda[.]org",
+    "a package registry": r"p[y]pi[.]org|pythonh[o]sted[.]org|n[p]mjs[.](org|com)|cr[a]tes[.]io|an[a]conda[.]org",
     "where packages come from": r"--(extra-)?index[-]url|--find[-]links",
     "an absolute path of one machine": r"(?<![\w.\-/}])/(root|work|home|Users)/",
     "a private key": r"-----BEGIN [A-Z ]*PRIVATE KEY-----",
@@ -325,7 +325,7 @@ def test_machine_traces_are_seen(key: str, bad: str) -> None:
 
 def test_ordinary_paths_are_no_machine_traces() -> None:
     """Paths inside a URL, a project or a system directory are no trace of a machine."""
-    text = "https://example.org/home/x frame/work/ ./work/x docs/root/x /var/lib/hugang /v1/payments"
+    text = "https://example.org/home/x frame/work/ ./work/x docs/rooted/x /var/lib/hugang /v1/payments"
     assert not list(matches(MACHINE_TRACES, text))
 
 
