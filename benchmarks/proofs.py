@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ledger import journal, merkle
 from ledger.genesis import Genesis, GenesisParty, encode, genesis_hash
-from ledger.machine import Draft, Entry, leaf_rows, message_leaf
+from ledger.machine import Draft, Entry, message_leaf, record_leaves
 from ledger.messages import Message, public_bytes, statement
 from ledger.runtime import SystemRuntime
 from ledger.store import SqliteStore
@@ -68,7 +68,7 @@ def fill(store: SqliteStore, leaf_count: int) -> tuple[merkle.Frontier, int]:
     for height, count in enumerate([LARGE_COUNT] * large + [1] * SMALL_BLOCK_COUNT, 1):
         first, message, records = frontier.size, note(height), records_of(random, count)
         head = np.frombuffer(merkle.leaf_hash(message_leaf(message)), np.uint8).reshape(1, 32)
-        leaves = np.concatenate((head, merkle.leaf_hashes(leaf_rows(records))))
+        leaves = np.concatenate((head, record_leaves(records)))
         started_ns = time.process_time_ns()
         frontier.append_many(leaves)
         spent_ns += time.process_time_ns() - started_ns

@@ -24,10 +24,21 @@ from ledger.messages import Envelope, Message
 from ledger.state import State
 from ledger.transfers import NO_MESSAGE, TRANSFER, Result, Transfers
 
-__all__ = ["Admitted", "Answer", "Context", "Draft", "Entry", "Interpreter", "Machine", "leaf_rows", "message_leaf"]
+__all__ = [
+    "Admitted",
+    "Answer",
+    "Context",
+    "Draft",
+    "Entry",
+    "Interpreter",
+    "Machine",
+    "message_leaf",
+    "record_leaf",
+    "record_leaves",
+]
 
 MESSAGE_LEAF = b"\x01"
-TRANSFER_LEAF = 2
+TRANSFER_LEAF = b"\x02"
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,12 +300,15 @@ def message_leaf(message: Message) -> bytes:
     return MESSAGE_LEAF + hashlib.sha256(messages.encode(message)).digest()
 
 
-def leaf_rows(records: Transfers) -> np.ndarray[Any, Any]:
-    """Give the leaf data of records, shape (n, 105): a type byte and the record's bytes."""
-    rows = np.empty((len(records), 1 + TRANSFER.itemsize), np.uint8)
-    rows[:, 0] = TRANSFER_LEAF
-    rows[:, 1:] = np.ascontiguousarray(records).view(np.uint8).reshape(len(records), TRANSFER.itemsize)
-    return rows
+def record_leaf(record: np.void) -> bytes:
+    """Give the leaf data of a record: a type byte and the record's bytes."""
+    return TRANSFER_LEAF + record.tobytes()
+
+
+def record_leaves(records: Transfers) -> merkle.Bytes:
+    """Give the leaf hashes of records, shape (n, 32)."""
+    rows = np.ascontiguousarray(records).view(np.uint8).reshape(len(records), TRANSFER.itemsize)
+    return merkle.leaf_hashes(rows, kind=TRANSFER_LEAF)
 
 
 def _joined(records: list[Transfers]) -> Transfers:
@@ -306,7 +320,7 @@ def _joined(records: list[Transfers]) -> Transfers:
 
 def _leaves(expired_count: int, entries: list[Entry], records: Transfers) -> np.ndarray[Any, Any]:
     """Give the leaf hashes of a block in order of position, shape (n, 32); all records are hashed in one go."""
-    hashes = merkle.leaf_hashes(leaf_rows(records))
+    hashes = record_leaves(records)
     pieces = [hashes[:expired_count]]
     first = expired_count
     for entry in entries:

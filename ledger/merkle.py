@@ -61,10 +61,8 @@ TILE_WIDTH = 1 << TILE_LEVEL
 RECENT_COUNT = 16 * TILE_WIDTH
 """How many of its last leaf hashes a frontier keeps at least: what was appended just now is asked for first."""
 
-_LEAF = 0x00
-_NODE = 0x01
-_LEAF_BYTE = bytes([_LEAF])
-_NODE_BYTE = bytes([_NODE])
+_LEAF_BYTE = b"\x00"
+_NODE_BYTE = b"\x01"
 _COMPILED_COUNT_MIN = 32
 """Below so many rows the compiled path gains less than loading it may cost."""
 _FRONTIER_VERSION = 0
@@ -81,11 +79,12 @@ def node_hash(left: bytes, right: bytes) -> bytes:
     return hashlib.sha256(_NODE_BYTE + left + right).digest()
 
 
-def leaf_hashes(rows: Bytes, *, compiled: bool = True) -> Bytes:
+def leaf_hashes(rows: Bytes, *, kind: bytes = b"", compiled: bool = True) -> Bytes:
     """Hash every row as one leaf.
 
     Args:
         rows: leaf data, shape (n, width), dtype uint8, C-contiguous.
+        kind: what the data of every leaf begins with, before its row.
         compiled: ``False`` asks for ``hashlib``; ``True`` allows the compiled path where it is worth it.
 
     Returns:
@@ -96,7 +95,7 @@ def leaf_hashes(rows: Bytes, *, compiled: bool = True) -> Bytes:
     """
     if rows.ndim != 2 or rows.dtype != np.uint8 or not rows.flags.c_contiguous:
         raise InvariantViolation("leaf data is a C-contiguous table of bytes")
-    return _digests(_LEAF, rows, compiled=compiled)
+    return _digests(_LEAF_BYTE + kind, rows, compiled=compiled)
 
 
 def parent_hashes(hashes: Bytes, *, compiled: bool = True) -> Bytes:
@@ -108,7 +107,7 @@ def parent_hashes(hashes: Bytes, *, compiled: bool = True) -> Bytes:
     _check_hashes(hashes)
     if len(hashes) % 2:
         raise InvariantViolation("an odd number of hashes has no pairs")
-    return _digests(_NODE, hashes.reshape(len(hashes) // 2, 2 * HASH_SIZE), compiled=compiled)
+    return _digests(_NODE_BYTE, hashes.reshape(len(hashes) // 2, 2 * HASH_SIZE), compiled=compiled)
 
 
 class Frontier:
@@ -410,7 +409,7 @@ def _split(size: int) -> int:
     return 1 << (size - 1).bit_length() - 1
 
 
-def _digests(prefix: int, rows: Bytes, *, compiled: bool) -> Bytes:
+def _digests(prefix: bytes, rows: Bytes, *, compiled: bool) -> Bytes:
     """Hash prefix and row, for each row, by the path that suits the table."""
     if compiled and len(rows) >= _COMPILED_COUNT_MIN:
         kernel = _compiled_digests()
@@ -419,16 +418,16 @@ def _digests(prefix: int, rows: Bytes, *, compiled: bool) -> Bytes:
     return _reference_digests(prefix, rows)
 
 
-def _reference_digests(prefix: int, rows: Bytes) -> Bytes:
+def _reference_digests(prefix: bytes, rows: Bytes) -> Bytes:
     """Hash row by row with ``hashlib``: what the compiled path is held against."""
     count, width = rows.shape
-    first, data = bytes([prefix]), rows.tobytes()
-    parts = [hashlib.sha256(first + data[at * width : (at + 1) * width]).digest() for at in range(count)]
+    data = rows.tobytes()
+    parts = [hashlib.sha256(prefix + data[at * width : (at + 1) * width]).digest() for at in range(count)]
     return np.frombuffer(bytearray(b"".join(parts)), np.uint8).reshape(count, HASH_SIZE)
 
 
 @functools.cache
-def _compiled_digests() -> Callable[[int, Bytes], Bytes] | None:
+def _compiled_digests() -> Callable[[bytes, Bytes], Bytes] | None:
     """Load the compiled path when first needed, or do without: a client that only verifies needs no compiler."""
     try:
         from ledger import sha256  # noqa: PLC0415 - loading it costs most of a second

@@ -19,7 +19,7 @@ import numpy as np
 from ledger import journal, merkle, messages
 from ledger.errors import IntegrityFailure, MalformedInput, NotFound
 from ledger.journal import Header, Layout
-from ledger.machine import MESSAGE_LEAF, Answer, Entry, leaf_rows
+from ledger.machine import MESSAGE_LEAF, Answer, Entry, record_leaves
 from ledger.store import PART_SIZE, Store
 from ledger.transfers import TRANSFER, Result, Transfers
 
@@ -185,7 +185,7 @@ class Reader:
         count = len(hashes) - (end - first)
         if count:
             row = position - layout.header.first_position - first
-            hashes[is_record] = merkle.leaf_hashes(leaf_rows(self._rows(layout, row, count)))
+            hashes[is_record] = record_leaves(self._rows(layout, row, count))
 
     def _rows(self, layout: Layout, first: int, count: int) -> Transfers:
         """Read records by row, group by group."""

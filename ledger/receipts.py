@@ -44,7 +44,7 @@ from ledger import checkpoint, journal, logs, merkle, messages, signatures
 from ledger.errors import IntegrityFailure, InvariantViolation, LedgerError
 from ledger.genesis import Genesis
 from ledger.journal import Header
-from ledger.machine import MESSAGE_LEAF, leaf_rows
+from ledger.machine import MESSAGE_LEAF, record_leaf
 from ledger.messages import Envelope, Kind, Message
 from ledger.reader import Reader
 from ledger.store import Store
@@ -356,7 +356,7 @@ def _checked(content: _Content, part: _Part, genesis: Genesis) -> PartView:
     records = np.frombuffer(b"".join(record.leaf for record in content.records), TRANSFER)
     _check_places(content, header, records)
     evidence = tuple(_check_evidence(item, genesis) for item in content.evidence)
-    leaves = [MESSAGE_LEAF + digest, *(row.tobytes() for row in leaf_rows(records))]
+    leaves = [MESSAGE_LEAF + digest, *map(record_leaf, records)]
     leaves += [MESSAGE_LEAF + _digest(item.message) for item in evidence]
     positions = [content.message.position, *(record.position for record in content.records)]
     positions += [item.position for item in content.evidence]

@@ -32,7 +32,7 @@ import numpy as np
 from ledger import journal, merkle
 from ledger.errors import IntegrityFailure, MalformedInput, NotFound
 from ledger.journal import Block, EncodedBlock
-from ledger.machine import leaf_rows, message_leaf
+from ledger.machine import message_leaf, record_leaves
 from ledger.merkle import HASH_SIZE, TILE_LEVEL, TILE_WIDTH, Bytes, Frontier
 from ledger.reader import Reader
 from ledger.store import Store
@@ -404,7 +404,7 @@ def block_leaves(block: Block) -> Bytes:
         hashes[place] = np.frombuffer(merkle.leaf_hash(message_leaf(entry.message)), np.uint8)
         is_record[place] = False
         place += 1 + entry.count
-    hashes[is_record] = merkle.leaf_hashes(leaf_rows(block.transfers))
+    hashes[is_record] = record_leaves(block.transfers)
     return hashes
 
 

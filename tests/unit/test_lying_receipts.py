@@ -14,7 +14,7 @@ from ledger import journal, logs, merkle, messages, receipts, signatures
 from ledger.checkpoint import Checkpoint
 from ledger.errors import IntegrityFailure
 from ledger.journal import Header
-from ledger.machine import leaf_rows, message_leaf
+from ledger.machine import message_leaf, record_leaf
 from ledger.messages import Kind, Message
 from ledger.receipts import FORMAT, join
 from ledger.transfers import Flag, Result, Transfers, id_halves, transfers
@@ -133,7 +133,7 @@ def forged(
     """Make a receipt over a tree that holds nothing but what it shows; all of it verifies as far as the ledger goes."""
     rows = rows.copy()
     rows["message"] = 0
-    leaves = [message_leaf(message), *(row.tobytes() for row in leaf_rows(rows)), *map(message_leaf, evidence)]
+    leaves = [message_leaf(message), *map(record_leaf, rows), *map(message_leaf, evidence)]
     hashes = np.frombuffer(b"".join(map(merkle.leaf_hash, leaves)), np.uint8).reshape(-1, 32)
     size, root = len(leaves), merkle.root(hashes)
     header = Header(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import json
+import mmap
 import sys
 from pathlib import Path
 from typing import Any
@@ -310,17 +312,47 @@ def test_a_full_tree_takes_no_more() -> None:
     assert frontier.to_bytes() == data
 
 
-@given(count=st.integers(0, 70), width=st.integers(0, 260), seed=st.integers(0, 2**32))
-def test_both_paths_hash_alike(count: int, width: int, seed: int) -> None:
-    """The compiled path gives what hashlib gives, for any number of rows and any width."""
+@given(count=st.integers(0, 70), width=st.integers(0, 260), kind=st.binary(max_size=14), seed=st.integers(0, 2**32))
+def test_all_paths_hash_alike(count: int, width: int, kind: bytes, seed: int) -> None:
+    """Every compiled path gives what hashlib gives, for any number of rows, any width and any kind of leaf."""
+    from ledger import sha256
+
     rows = np.random.default_rng(seed).integers(0, 256, (count, width), dtype=np.uint8)
-    reference = merkle.leaf_hashes(rows, compiled=False)
-    expected = [hashlib.sha256(b"\x00" + row.tobytes()).digest() for row in rows]
+    reference = merkle.leaf_hashes(rows, kind=kind, compiled=False)
+    expected = [hashlib.sha256(b"\x00" + kind + row.tobytes()).digest() for row in rows]
     assert [row.tobytes() for row in reference] == expected
-    kernel = merkle._compiled_digests()
-    assert kernel is not None
-    assert np.array_equal(kernel(0, rows), reference)
-    assert np.array_equal(merkle.leaf_hashes(rows), reference)
+    for native in {False, sha256.IS_NATIVE}:
+        assert np.array_equal(sha256.digests(b"\x00" + kind, rows, native=native), reference)
+    assert np.array_equal(merkle.leaf_hashes(rows, kind=kind), reference)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 40])
+@pytest.mark.parametrize("width", [1, 15, 16, 17, 64, 112])
+def test_no_byte_beside_the_rows_is_read(count: int, width: int) -> None:
+    """Rows at the very edges of readable memory are hashed: nothing before the first and behind the last is touched."""
+    from ledger import sha256
+
+    page = mmap.PAGESIZE
+    size = -(-count * width // page) * page
+    with mmap.mmap(-1, size + 2 * page) as memory:
+        base = np.frombuffer(memory, np.uint8)
+        address = base.ctypes.data
+        libc = ctypes.CDLL(None, use_errno=True)
+        guards = [ctypes.c_void_p(address), ctypes.c_void_p(address + page + size)]
+        for guard in guards:
+            assert libc.mprotect(guard, ctypes.c_size_t(page), 0) == 0
+        try:
+            inside = base[page : page + size]
+            for rows in (inside[: count * width], inside[size - count * width :]):
+                rows[:] = np.arange(count * width) % 251
+                table = rows.reshape(count, width)
+                expected = b"".join(hashlib.sha256(b"\x00\x02" + row.tobytes()).digest() for row in table)
+                for native in {False, sha256.IS_NATIVE}:
+                    assert sha256.digests(b"\x00\x02", table, native=native).tobytes() == expected
+        finally:
+            for guard in guards:
+                libc.mprotect(guard, ctypes.c_size_t(page), 3)
+            del base, inside, rows, table
 
 
 @given(pairs=st.integers(0, 70), seed=st.integers(0, 2**32))
@@ -353,18 +385,27 @@ def test_another_shape_is_our_mistake(rows: Bytes) -> None:
     """Tables of another shape, type or layout never reach a kernel that checks no bounds."""
     from ledger import sha256
 
-    for call in (merkle.leaf_hashes, merkle.parent_hashes, merkle.root, lambda table: sha256.digests(0, table)):
+    for call in (merkle.leaf_hashes, merkle.parent_hashes, merkle.root, lambda table: sha256.digests(b"\x00", table)):
         with pytest.raises(InvariantViolation):
             call(rows)
 
 
-def test_a_prefix_is_one_byte() -> None:
-    """The compiled path refuses a prefix that is no byte."""
+def test_a_prefix_is_short() -> None:
+    """The compiled paths refuse a prefix that would reach beyond the neighbour of a row."""
     from ledger import sha256
 
-    for prefix in (-1, 256):
-        with pytest.raises(InvariantViolation):
-            sha256.digests(prefix, np.zeros((1, 1), np.uint8))
+    with pytest.raises(InvariantViolation):
+        sha256.digests(bytes(sha256.PREFIX_SIZE_MAX + 1), np.zeros((1, 1), np.uint8))
+    assert sha256.digests(bytes(15), np.zeros((1, 16), np.uint8)).tobytes() == hashlib.sha256(bytes(31)).digest()
+
+
+@pytest.mark.parametrize("asked", ["CPU_NAME", "CPU_FEATURES"])
+def test_another_target_gets_no_instructions_that_it_may_lack(asked: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where code is compiled for a named processor, the lanes hash: they need nothing of it."""
+    from ledger import sha256
+
+    monkeypatch.setattr(sha256.config, asked, "generic")
+    assert not sha256._has_instructions()
 
 
 def test_an_odd_number_has_no_pairs() -> None:
@@ -408,8 +449,8 @@ def test_a_miscompiled_kernel_is_found_out(monkeypatch: pytest.MonkeyPatch) -> N
 
     right = sha256.digests
 
-    def wrong(prefix: int, rows: Bytes) -> Bytes:
-        output = right(prefix, rows)
+    def wrong(prefix: bytes, rows: Bytes, *, native: bool) -> Bytes:
+        output = right(prefix, rows, native=native)
         output[-1, -1] ^= 1
         return output
 
@@ -422,30 +463,51 @@ def test_a_miscompiled_kernel_is_found_out(monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize("position", range(8))
 def test_the_start_values_are_those_of_the_standard(position: int) -> None:
     """The start values derived from square roots are those printed in FIPS 180-4 section 5.3.3."""
-    from ledger import sha256
+    from ledger import fips180
 
     printed = ["6a09e667", "bb67ae85", "3c6ef372", "a54ff53a", "510e527f", "9b05688c", "1f83d9ab", "5be0cd19"]
-    assert int(sha256._START[position]) == int(printed[position], 16)
+    assert fips180.START[position] == int(printed[position], 16)
 
 
-def test_the_compression_function_is_valid_whatever_the_cache_holds() -> None:
+def test_the_code_of_the_lanes_is_valid_whatever_the_cache_holds() -> None:
     """Written afresh, the vector code of one block is accepted by LLVM as one function without branches."""
     from types import SimpleNamespace
 
     from llvmlite import binding, ir
 
-    from ledger import sha256
+    from ledger import sha256_lanes
 
     module = ir.Module("check")
     address = ir.IntType(64)
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), [address, address]), "compress")
     builder = ir.IRBuilder(function.append_basic_block())
-    _, generate = sha256._compress._defn(None, None, None)
+    _, generate = sha256_lanes._compress._defn(None, None, None)
     assert generate(SimpleNamespace(get_dummy_value=lambda: "nothing"), builder, None, function.args) == "nothing"
     builder.ret_void()
     parsed = binding.parse_assembly(str(module))
     parsed.verify()
     assert len(list(parsed.get_function("compress").blocks)) == 1
+
+
+def test_the_code_of_the_instructions_is_valid_whatever_the_cache_holds() -> None:
+    """Written afresh, the code for two rows is accepted by LLVM and asks for 32 pairs of rounds of each."""
+    from types import SimpleNamespace
+
+    from llvmlite import binding, ir
+
+    from ledger import sha256_native
+
+    module = ir.Module("check")
+    module.triple = "x86_64-unknown-linux-gnu"
+    address = ir.IntType(64)
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [address] * 5), "pair")
+    builder = ir.IRBuilder(function.append_basic_block())
+    _, generate = sha256_native._hash_pair._defn(None, None, None, None, None, None)
+    assert generate(SimpleNamespace(get_dummy_value=lambda: "nothing"), builder, None, function.args) == "nothing"
+    builder.ret_void()
+    text = str(module)
+    binding.parse_assembly(text).verify()
+    assert text.count('call <4 x i32> @"llvm.x86.sha256rnds2"') == 2 * 32
 
 
 def test_the_page_shows_the_published_tree() -> None:

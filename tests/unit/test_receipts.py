@@ -15,7 +15,7 @@ from ledger import checkpoint, journal, logs, merkle, messages, receipts, signat
 from ledger.checkpoint import Note
 from ledger.errors import IntegrityFailure, InvariantViolation, NotFound
 from ledger.genesis import Genesis
-from ledger.machine import leaf_rows
+from ledger.machine import record_leaf
 from ledger.messages import Kind, Message
 from ledger.receipts import FORMAT, ReceiptView, Wanted, join, make_receipt, verify_receipt
 from ledger.transfers import TRANSFER
@@ -508,7 +508,7 @@ def described(view: ReceiptView) -> list[dict[str, Any]]:
             "topic": part.envelope.topic,
             "key": part.key.hex(),
             "body": None if part.body is None else part.body.decode(),
-            "leaves": [row.tobytes().hex() for row in leaf_rows(part.records)],
+            "leaves": [record_leaf(record).hex() for record in part.records],
             "record_positions": list(part.record_positions),
             "evidence": [item.envelope.idempotency_key for item in part.evidence],
             "block_hash": part.block_hash.hex(),

@@ -16,7 +16,7 @@ from ledger import merkle
 from ledger import tiles as tiles_module
 from ledger.errors import IntegrityFailure, MalformedInput, NotFound
 from ledger.journal import Block, EncodedBlock
-from ledger.machine import leaf_rows, message_leaf
+from ledger.machine import message_leaf, record_leaf
 from ledger.merkle import Bytes, Frontier
 from ledger.reader import Reader
 from ledger.store import MemoryStore, Store
@@ -42,11 +42,11 @@ def leaves_of(blocks: list[Block]) -> Bytes:
     """Hash the leaves of blocks one by one, from what the blocks were made of."""
     hashes: list[bytes] = []
     for block in blocks:
-        rows = iter(leaf_rows(block.transfers))
-        hashes += [merkle.leaf_hash(next(rows).tobytes()) for _ in range(block.header.expired_count)]
+        rows = iter(block.transfers)
+        hashes += [merkle.leaf_hash(record_leaf(next(rows))) for _ in range(block.header.expired_count)]
         for entry in block.entries:
             hashes.append(merkle.leaf_hash(message_leaf(entry.message)))
-            hashes += [merkle.leaf_hash(next(rows).tobytes()) for _ in range(entry.count)]
+            hashes += [merkle.leaf_hash(record_leaf(next(rows))) for _ in range(entry.count)]
     return np.frombuffer(b"".join(hashes), np.uint8).reshape(-1, 32)
 
 
