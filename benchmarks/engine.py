@@ -83,7 +83,7 @@ class Bank:
 
     def message(self, commands: Transfers) -> Message:
         """Sign transfers as one message."""
-        return self.side.request(self.key, "/v1/transfers", columns.encode(commands, "SH"))
+        return self.side.request(self.key, "/v1/transfers", columns.encode(commands))
 
     def plain(self, draw: np.random.Generator, count: int, first_id: int | None) -> Transfers:
         """Give transfers between two different accounts each; random ids for ``None``."""

@@ -29,6 +29,7 @@ from gateway.client import Client
 from gateway.client.signing import Signer
 from gateway.config import load_genesis, load_node_config, network_folder
 from ledger.errors import MalformedInput
+from ledger.genesis import genesis_hash
 from ledger.messages import public_bytes
 from ledger.runtime import SystemRuntime
 
@@ -44,7 +45,7 @@ _folder = network_folder(Path(os.environ.get("HUGANG_DIR", "demo")))
 _ledger = os.environ.get("HUGANG_LEDGER", "SH")
 _asset = {"SH": "CNY", "HK": "HKD"}[_ledger]
 _config = load_node_config(_folder.node(_ledger))
-_network = load_genesis(_folder.node(_ledger) / _config.genesis_file).network
+_genesis_hash = genesis_hash(load_genesis(_folder.node(_ledger) / _config.genesis_file))
 _runtime = SystemRuntime()
 
 
@@ -78,7 +79,7 @@ class PaymentUser(FastHttpUser):
     def on_start(self) -> None:
         """Take the wallets and get ready to sign."""
         self._pairs = itertools.cycle(itertools.permutations(_payer.open(self.host), 2))
-        self._signer = Signer(self.host, _payer.key, _network)
+        self._signer = Signer(self.host, _payer.key, _genesis_hash)
 
     @task
     def pay(self) -> None:
@@ -101,17 +102,17 @@ def _open_wallets(url: str, payer: Ed25519PrivateKey) -> list[str]:
     bank = Ed25519PrivateKey.from_private_bytes(_runtime.random_bytes(32))
     name = f"LOAD-{_runtime.random_bytes(4).hex()}"
     registrar, issuer = (keys.registrar_sh, keys.pboc) if _ledger == "SH" else (keys.registrar_hk, keys.hkma)
-    with Client(url, registrar, _network) as client:
+    with Client(url, registrar, _genesis_hash) as client:
         client.register_parties(
             [
                 _party(f"{name}-BANK", ["participant", "operator"], bank),
                 _party(f"{name}-PAYER", [], payer),
             ]
         )
-    with Client(url, bank, _network) as client:
+    with Client(url, bank, _genesis_hash) as client:
         client.join([_asset])
         opened = client.open_accounts([(f"{name}-PAYER", _asset)] * WALLET_COUNT)["accounts"]
-        with Client(url, issuer, _network) as mint:
+        with Client(url, issuer, _genesis_hash) as mint:
             mint.issue(participant=f"{name}-BANK", asset=_asset, amount=WALLET_COUNT * FUNDS)
         position = next(account["address"] for account in client.accounts() if account["code"] == "POSITION")
         wallets = [str(account["address"]) for account in opened]

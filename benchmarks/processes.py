@@ -19,7 +19,7 @@ from typing import Any, Self
 
 import httpx
 
-from gateway.cli.connect import loopback, network_name, url_of
+from gateway.cli.connect import hash_of, loopback, url_of
 from gateway.client import Client
 from gateway.config import network_folder
 from gateway.serve import serve_node, serve_operator
@@ -84,7 +84,6 @@ class Processes:
     def __post_init__(self) -> None:
         """Let the fork server import what the children need."""
         self.context.set_forkserver_preload(PRELOAD)
-        self.network = network_name(self.folder)
         self.urls = {name: url_of(self.folder, name) for name in NAMES}
 
     def trace(self, name: str) -> Path:
@@ -136,7 +135,12 @@ class Processes:
     def client(self, name: str, key: Any, *, try_count: int = 6, timeout_s: int = 20) -> Client:
         """Open a client of a process."""
         return Client(
-            self.urls[name], key, self.network, transport=loopback(), try_count=try_count, timeout_s=timeout_s
+            self.urls[name],
+            key,
+            hash_of(self.folder, name),
+            transport=loopback(),
+            try_count=try_count,
+            timeout_s=timeout_s,
         )
 
     def __enter__(self) -> Self:

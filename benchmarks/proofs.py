@@ -57,7 +57,7 @@ def records_of(random: np.random.Generator, count: int) -> Transfers:
 def note(number: int) -> Message:
     """Sign a message that stands for a payment."""
     subject = f"{number}/0"
-    return statement(KEY, network="hugang-bench", ledger="SH", kind="note", subject=subject, body=bytes(250))
+    return statement(KEY, network_hash=bytes(32), ledger="SH", kind="note", subject=subject, body=bytes(250))
 
 
 def fill(store: SqliteStore, leaf_count: int) -> tuple[merkle.Frontier, int]:

@@ -69,7 +69,7 @@ class Side:
             created=created,
             expires=created + 60,
             key_id=key_id_of(public_bytes(key)),
-            network=self.node.genesis.network,
+            genesis_hash=self.node.machine.genesis_hash,
             content_type="application/octet-stream" if is_binary else "application/json",
             content_digest=signatures.content_digest(body),
             idempotency_key=str(self.runtime.uuid4()),
@@ -212,9 +212,9 @@ class Run:
 
     async def _settle(self, sides: dict[str, Side], window: int, runtime: Runtime) -> coordinator.CycleReport:
         ports = {ledger: side.conduct for ledger, side in sides.items()}
-        network = sides["SH"].node.genesis.network
+        network_hash = sides["SH"].node.machine.network_hash
         return await coordinator.run_cycle(
-            ports, key=self.ring.settlement, network=network, window=window, runtime=runtime
+            ports, key=self.ring.settlement, network_hash=network_hash, window=window, runtime=runtime
         )
 
     async def _timed(self, name: str, work: Awaitable[T]) -> T:

@@ -22,7 +22,7 @@ import sqlalchemy as sa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ledger import messages
-from ledger.genesis import Genesis, GenesisParty, encode, genesis_hash
+from ledger.genesis import Genesis, GenesisParty, encode, genesis_hash, network_hash
 from ledger.journal import Block, seal
 from ledger.machine import Draft, Entry
 from ledger.runtime import SystemRuntime
@@ -53,7 +53,9 @@ GENESIS = Genesis(
 def chain(count: int, transfer_count: int) -> list[Block]:
     """Make ``count`` blocks; each is one note and the transfers it stands for."""
     random = np.random.default_rng(SEED)
-    note = messages.statement(KEY, network="bench", ledger="SH", kind="note", subject="1/1", body=b"")
+    note = messages.statement(
+        KEY, network_hash=network_hash(GENESIS), ledger="SH", kind="note", subject="1/1", body=b""
+    )
     blocks: list[Block] = []
     position, previous = 0, genesis_hash(GENESIS)
     for height in range(1, count + 1):

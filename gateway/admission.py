@@ -72,12 +72,12 @@ def message_of(scope: Scope, body: bytes, *, authorities: frozenset[str], media_
     return Message(Kind.REQUEST, base, signature, body)
 
 
-def reading_of(scope: Scope, *, authorities: frozenset[str], network: str, at_ns: int) -> Reading:
-    """Read the signature of a GET.
+def reading_of(scope: Scope, *, authorities: frozenset[str], ledgers: tuple[bytes, ...], at_ns: int) -> Reading:
+    """Read the signature of a GET that is made for one of these ledgers, named by their genesis hashes.
 
     Raises:
         MalformedInput: not of the profile, or another server was addressed.
-        Unauthenticated: not signed, stale, or signed for another network.
+        Unauthenticated: not signed, stale, or made for another ledger.
     """
     query = scope["query_string"]
     if not query.isascii():
@@ -93,7 +93,7 @@ def reading_of(scope: Scope, *, authorities: frozenset[str], network: str, at_ns
         scope["headers"],
     )
     request = signatures.parse_signature_base(base)
-    signatures.check_network(request, network)
+    signatures.check_ledger(request.genesis_hash, *ledgers)
     signatures.check_time(request.created, request.expires, at_ns)
     return Reading(base, signature, request)
 

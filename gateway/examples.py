@@ -45,6 +45,7 @@ _HASH = RECEIPT["block_hash"]
 HEALTH: dict[str, Any] = {
     "status": "ok",
     "network": "hugang-demo",
+    "genesis_hash": "838d79b31df048a6f35a2eaa5eecd20c8689d1cc297f00142f431bc8f5d5b9b8",
     "ledger": "SH",
     "height": 96,
     "position": 4713,

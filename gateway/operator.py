@@ -43,6 +43,7 @@ from ledger.errors import (
     Unauthenticated,
     Unavailable,
 )
+from ledger.genesis import genesis_hash, network_hash
 from ledger.messages import public_bytes
 from ledger.runtime import Runtime
 from settlement.coordinator import CycleReport, recover, run_cycle
@@ -88,6 +89,9 @@ class Operator:
     config: OperatorConfig
     private_key: Ed25519PrivateKey
     network: str
+    network_hash: bytes
+    ledgers: Mapping[str, bytes]
+    """The genesis hash of each ledger. The operator keeps none: a request to it is made for either of the two."""
     runtime: Runtime
     ports: Mapping[str, NodePort]
     cosigners: Mapping[str, CosigningPort] = field(default_factory=dict)
@@ -116,11 +120,12 @@ class Operator:
             "SH": load_genesis(folder / config.sh_genesis_file),
             "HK": load_genesis(folder / config.hk_genesis_file),
         }
-        network = documents["SH"].network
+        shared = network_hash(documents["SH"])
+        hashes = {ledger: genesis_hash(document) for ledger, document in documents.items()}
         public_key = public_bytes(private_key).hex()
         for ledger, genesis in documents.items():
             named = {party.public_key for party in genesis.parties if "settlement" in party.roles}
-            if (genesis.ledger, genesis.network) != (ledger, network) or public_key not in named:
+            if (genesis.ledger, network_hash(genesis)) != (ledger, shared) or public_key not in named:
                 raise MalformedInput("CONFIG_MALFORMED", "Genesis and key do not belong together.", ledger=ledger)
         urls = {"SH": config.sh_url, "HK": config.hk_url}
         ports = {
@@ -128,12 +133,12 @@ class Operator:
                 ledger,
                 urls[ledger],
                 client=http,
-                signer=Signer(urls[ledger], private_key, network),
+                signer=Signer(urls[ledger], private_key, hashes[ledger]),
                 runtime=runtime,
             )
             for ledger in LEDGERS
         }
-        return cls(config, private_key, network, runtime, ports, ports)
+        return cls(config, private_key, documents["SH"].network, shared, hashes, runtime, ports, ports)
 
     def start(self) -> None:
         """Finish what is unfinished, then settle by the interval if there is one."""
@@ -241,7 +246,7 @@ class Operator:
                 report = await recover(
                     self.ports,
                     key=self.private_key,
-                    network=self.network,
+                    network_hash=self.network_hash,
                     runtime=self.runtime,
                     progress=self._teller(cycle),
                     cosigners=self.cosigners,
@@ -277,7 +282,7 @@ class Operator:
                     report = await run_cycle(
                         self.ports,
                         key=self.private_key,
-                        network=self.network,
+                        network_hash=self.network_hash,
                         window=cycle.window,
                         runtime=self.runtime,
                         progress=self._teller(cycle),
@@ -351,8 +356,7 @@ class _Begin:
         )
         message = message_of(exchange.scope, body, authorities=self._authorities)
         envelope = messages.parse(message)
-        if envelope.network != operator.network:
-            raise Unauthenticated("NETWORK_MISMATCH", "The message was signed for another network.")
+        signatures.check_ledger(envelope.genesis_hash, *operator.ledgers.values())
         if envelope.key_id != signatures.key_id(self._public_key):
             raise Unauthenticated("KEY_UNKNOWN", "Only the settlement operator's own key begins a cycle.")
         await operator.runtime.offload(messages.verify, message, envelope, self._public_key)
@@ -377,7 +381,14 @@ def _router(operator: Operator) -> APIRouter:
     async def health() -> Response:
         """Say whether the operator works; what the nodes say is theirs to say."""
         operator.check_serving()
-        return schemas.answer({"status": "ok", "network": operator.network, "cycle_count": len(operator.cycles)})
+        return schemas.answer(
+            {
+                "status": "ok",
+                "network": operator.network,
+                "genesis_hash": operator.ledgers["SH"].hex(),
+                "cycle_count": len(operator.cycles),
+            }
+        )
 
     @routes.get(
         PATH + "/{window}",
@@ -395,9 +406,8 @@ def _router(operator: Operator) -> APIRouter:
     )
     async def positions(request: Request, window: WindowNumber) -> Response:
         """Give the net positions of a settled window, to the settlement operator's own key."""
-        reading = reading_of(
-            request.scope, authorities=authorities, network=operator.network, at_ns=operator.runtime.now_ns()
-        )
+        ledgers = tuple(operator.ledgers.values())
+        reading = reading_of(request.scope, authorities=authorities, ledgers=ledgers, at_ns=operator.runtime.now_ns())
         public_key = public_bytes(operator.private_key)
         if reading.request.key_id != signatures.key_id(public_key):
             raise Unauthenticated("KEY_UNKNOWN", "Only the settlement operator's own key reads positions.")

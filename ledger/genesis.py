@@ -2,7 +2,8 @@
 
 It names the network, the ledger, the assets, and the parties that exist before the first block: this node, its
 registrar, the other node, the settlement operator, issuers. ``encode`` writes exactly one byte string for a genesis;
-``decode`` refuses every other.
+``decode`` refuses every other. Two hashes name what is signed for: ``genesis_hash`` one ledger, ``network_hash`` the
+network, which both its ledgers' documents give alike.
 """
 
 from __future__ import annotations
@@ -13,12 +14,23 @@ from typing import Annotated
 
 import msgspec
 
-from ledger.errors import MalformedInput
+from ledger.errors import IntegrityFailure, MalformedInput
 from ledger.parties import PARTY_CODE, Directory, Role
 
-__all__ = ["Genesis", "GenesisAsset", "GenesisParty", "decode", "directory", "encode", "genesis_hash"]
+__all__ = [
+    "Genesis",
+    "GenesisAsset",
+    "GenesisParty",
+    "check_pair",
+    "decode",
+    "directory",
+    "encode",
+    "genesis_hash",
+    "network_hash",
+]
 
 FORMAT = 0
+NETWORK_FORMAT = "hugang-network/0"
 SIZE_MAX = 2**20
 
 Code = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
@@ -81,6 +93,35 @@ class Genesis(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         raise MalformedInput("ASSET_UNKNOWN", "No such asset on this ledger.", asset=code)
 
 
+class _NetworkAsset(msgspec.Struct, frozen=True):
+    """An asset as both ledgers know it; its number is each ledger's own."""
+
+    code: str
+    scale: int
+    kind: str
+    home: str
+
+
+class _NetworkParty(msgspec.Struct, frozen=True):
+    """A party that may speak in settlement."""
+
+    code: str
+    name: str
+    roles: tuple[str, ...]
+    public_key: str
+    ledger: str
+
+
+class _Network(msgspec.Struct, frozen=True):
+    """What the genesis documents of one network share, and what fixes who may speak in it."""
+
+    format: str
+    network: str
+    created_ns: int
+    assets: tuple[_NetworkAsset, ...]
+    parties: tuple[_NetworkParty, ...]
+
+
 def encode(genesis: Genesis) -> bytes:
     """Give the canonical bytes: JSON with the fields in their declared order, no white space."""
     return msgspec.json.encode(genesis)
@@ -107,6 +148,39 @@ def decode(data: bytes) -> Genesis:
 def genesis_hash(genesis: Genesis) -> bytes:
     """Give SHA-256 over the canonical bytes: the previous hash of block 1."""
     return hashlib.sha256(encode(genesis)).digest()
+
+
+def network_hash(genesis: Genesis) -> bytes:
+    """Give SHA-256 over what this genesis shares with that of the network's other ledger: what statements are bound to.
+
+    It is taken over canonical JSON, as ``encode`` writes it: format, network, created_ns, the assets without their
+    numbers, and of the parties those that are a node or have the role of one or of the settlement operator. Assets and
+    parties stand in ascending order of their codes, roles in ascending order.
+    """
+    assets = [_NetworkAsset(asset.code, asset.scale, asset.kind, asset.home) for asset in genesis.assets]
+    parties = [
+        _NetworkParty(party.code, party.name, tuple(sorted(party.roles)), party.public_key, party.ledger)
+        for party in genesis.parties
+        if party.ledger or not {Role.NODE, Role.SETTLEMENT}.isdisjoint(party.roles)
+    ]
+    shared = _Network(
+        format=NETWORK_FORMAT,
+        network=genesis.network,
+        created_ns=genesis.created_ns,
+        assets=tuple(sorted(assets, key=lambda asset: asset.code)),
+        parties=tuple(sorted(parties, key=lambda party: party.code)),
+    )
+    return hashlib.sha256(msgspec.json.encode(shared)).digest()
+
+
+def check_pair(first: Genesis, second: Genesis) -> None:
+    """Check that two genesis documents are those of the two ledgers of one network.
+
+    Raises:
+        IntegrityFailure: ``GENESIS_PAIR``.
+    """
+    if first.ledger == second.ledger or network_hash(first) != network_hash(second):
+        raise IntegrityFailure("GENESIS_PAIR", "The two genesis documents are not those of one network's two ledgers.")
 
 
 def directory(genesis: Genesis) -> Directory:

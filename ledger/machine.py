@@ -18,8 +18,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from ledger import merkle, messages, posting, signatures
-from ledger.errors import Conflict, InvariantViolation, LedgerError, Unauthenticated
-from ledger.genesis import Genesis, directory, genesis_hash
+from ledger.errors import Conflict, InvariantViolation, LedgerError
+from ledger.genesis import Genesis, directory, genesis_hash, network_hash
 from ledger.messages import Envelope, Message
 from ledger.state import State
 from ledger.transfers import NO_MESSAGE, TRANSFER, Result, Transfers
@@ -163,6 +163,8 @@ class Machine:
             compiled: whether the compiled kernel or the same source as a plain loop is used.
         """
         self.genesis = genesis
+        self.genesis_hash = genesis_hash(genesis)
+        self.network_hash = network_hash(genesis)
         self.interpreter = interpreter
         self.compiled = compiled
         self.state = State(hash_key)
@@ -172,7 +174,7 @@ class Machine:
         self.height = 0
         self.position = 0
         self.timestamp_ns = genesis.created_ns
-        self.previous_hash = genesis_hash(genesis)
+        self.previous_hash = self.genesis_hash
         interpreter.begin(self)
 
     def admit(self, message: Message, *, at_ns: int | None, check_signature: bool = True) -> Admitted:
@@ -185,11 +187,10 @@ class Machine:
 
         Raises:
             MalformedInput: not of the form.
-            Unauthenticated: unknown or revoked key, bad digest or signature, another network, stale.
+            Unauthenticated: unknown or revoked key, bad digest or signature, another ledger or network, stale.
         """
         envelope = messages.parse(message)
-        if envelope.network != self.genesis.network:
-            raise Unauthenticated("NETWORK_MISMATCH", "The message was signed for another network.")
+        messages.check_addressee(envelope, genesis_hash=self.genesis_hash, network_hash=self.network_hash)
         key = self.directory.signer(envelope.key_id)
         if check_signature:
             messages.verify(message, envelope, key.public_key)

@@ -1,11 +1,11 @@
 """Signed messages, kept verbatim: what was signed, the signature and the body, never re-serialised.
 
 Two kinds. A ``REQUEST`` is signed in the fixed RFC 9421 profile of ``signatures.py``: its base names method, path,
-digest, idempotency key and times. A ``STATEMENT`` is signed independently of any transport; its base is eight lines of
+digest, idempotency key and times. A ``STATEMENT`` is signed independently of any transport; its base is seven lines of
 ASCII::
 
     hugang-statement/0
-    network hugang-demo-5f0c
+    network 8c21…64 hex digits, the network hash
     ledger SH
     signer 3a7b…64 hex digits, SHA-256 of the raw public key
     kind proposal
@@ -14,8 +14,9 @@ ASCII::
     <no eighth line: the seventh ends with a newline>
 
 ``ledger`` is the ledger code of the party that speaks (``--`` for a party of no ledger). Both bases bind the body by
-its digest and the network by its name, so neither can be replayed elsewhere. The stored encoding of a message is in
-``encode``.
+its digest. A request is made for one ledger, which its tag names by its genesis hash; a statement is said to both
+ledgers of a network, which it names by its network hash (``genesis.py``). So neither can be replayed elsewhere, and
+``check_addressee`` holds it to that. The stored encoding of a message is in ``encode``.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ __all__ = [
     "Envelope",
     "Kind",
     "Message",
+    "check_addressee",
     "decode",
     "encode",
     "key_id_of",
@@ -54,7 +56,7 @@ _HEAD = struct.Struct("<BII")
 
 _STATEMENT = re.compile(
     rb"hugang-statement/0\n"
-    rb"network ([a-z0-9][a-z0-9.-]{0,63})\n"
+    rb"network ([0-9a-f]{64})\n"
     rb"ledger ([A-Z]{2}|--)\n"
     rb"signer ([0-9a-f]{64})\n"
     rb"kind ([a-z]{1,24})\n"
@@ -86,15 +88,18 @@ class Envelope:
 
     ``topic`` names what the body means: the path of a request, ``statement:<kind>`` of a statement. ``idempotency_key``
     is the client's, or ``kind subject digest`` of a statement, which makes a repeated statement the same message.
-    ``created_s`` and ``expires_s`` (Unix seconds) are zero for statements: they are valid by their place in the cycle,
-    not by a clock.
+    ``genesis_hash`` names the ledger that a request is made for, ``network_hash`` the network that a statement is said
+    in; each is empty for the other kind. ``ledger`` is the statement's speaker's, ``--`` for a request. ``created_s``
+    and ``expires_s`` (Unix seconds) are zero for statements: they are valid by their place in the cycle, not by a
+    clock.
     """
 
     kind: Kind
     topic: str
     subject: str
     key_id: str
-    network: str
+    genesis_hash: bytes
+    network_hash: bytes
     ledger: str
     digest: bytes
     idempotency_key: str
@@ -119,7 +124,8 @@ def parse(message: Message) -> Envelope:
             topic=request.path,
             subject="",
             key_id=request.key_id,
-            network=request.network,
+            genesis_hash=request.genesis_hash,
+            network_hash=b"",
             ledger="--",
             digest=request.content_digest,
             idempotency_key=request.idempotency_key,
@@ -135,13 +141,26 @@ def parse(message: Message) -> Envelope:
         topic=f"statement:{kind}",
         subject=subject,
         key_id=signer,
-        network=network,
+        genesis_hash=b"",
+        network_hash=bytes.fromhex(network),
         ledger=ledger,
         digest=bytes.fromhex(digest),
         idempotency_key=f"{kind} {subject} {digest}",
         created_s=0,
         expires_s=0,
     )
+
+
+def check_addressee(envelope: Envelope, *, genesis_hash: bytes, network_hash: bytes) -> None:
+    """Check that a request was made for this ledger, or a statement said in this network.
+
+    Raises:
+        Unauthenticated: ``LEDGER_MISMATCH`` for a request, ``NETWORK_MISMATCH`` for a statement.
+    """
+    if envelope.kind is Kind.REQUEST:
+        signatures.check_ledger(envelope.genesis_hash, genesis_hash)
+    elif envelope.network_hash != network_hash:
+        raise Unauthenticated("NETWORK_MISMATCH", "The statement was signed for another network.")
 
 
 def verify(message: Message, envelope: Envelope, public_key: bytes) -> None:
@@ -156,13 +175,13 @@ def verify(message: Message, envelope: Envelope, public_key: bytes) -> None:
 
 
 def statement(
-    private_key: Ed25519PrivateKey, *, network: str, ledger: str, kind: str, subject: str, body: bytes
+    private_key: Ed25519PrivateKey, *, network_hash: bytes, ledger: str, kind: str, subject: str, body: bytes
 ) -> Message:
     """Sign a statement.
 
     Args:
         private_key: the speaker's key.
-        network: the network's name.
+        network_hash: what ``genesis.network_hash`` gives for either ledger of the network.
         ledger: the speaker's ledger code, or ``--``.
         kind: what the body is, lower-case letters.
         subject: ``window/attempt`` in decimal.
@@ -170,7 +189,7 @@ def statement(
     """
     lines = (
         "hugang-statement/0",
-        f"network {network}",
+        f"network {network_hash.hex()}",
         f"ledger {ledger}",
         f"signer {key_id_of(public_bytes(private_key))}",
         f"kind {kind}",

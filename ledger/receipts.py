@@ -12,7 +12,8 @@ A receipt has a *part* for one ledger or for each of the two. A part shows, all 
 * a *claim*: what the layer above says of the payment, in its own bytes.
 
 The node signs the part. What follows from tree and signatures needs no trust in that; the rest (the block's time, the
-claim, and that a message shown by its digest has the base beside it) the node answers for.
+claim, and that a message shown by its digest has the base beside it) the node answers for. A request names its ledger
+by the hash of that ledger's genesis: who holds only the other ledger's has the node's word for that, too.
 
 **Encoding, version 0.** MessagePack, arrays only, every number, text and byte string in its shortest form::
 
@@ -42,7 +43,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ledger import checkpoint, journal, logs, merkle, messages, signatures
 from ledger.errors import IntegrityFailure, InvariantViolation, LedgerError
-from ledger.genesis import Genesis
+from ledger.genesis import Genesis, check_pair, genesis_hash, network_hash
 from ledger.journal import Header
 from ledger.machine import MESSAGE_LEAF, record_leaf
 from ledger.messages import Envelope, Kind, Message
@@ -179,6 +180,8 @@ class PartView:
         key: raw public key that signed it.
         body: the message's body, ``None`` if it is shown by its digest.
         digest: SHA-256 of the message's stored form.
+        is_addressee_proven: whether the message is known to be for this ledger: a statement is for both, a request
+            names one by its genesis, which must be at hand.
         record_positions: where its records stand.
         records: the records, dtype ``TRANSFER``.
         evidence: the statements beside it.
@@ -196,6 +199,7 @@ class PartView:
     key: bytes
     body: bytes | None
     digest: bytes
+    is_addressee_proven: bool
     record_positions: tuple[int, ...]
     records: Transfers
     evidence: tuple[Evidence, ...]
@@ -297,18 +301,49 @@ def _shared(proofs: Sequence[Sequence[bytes]]) -> tuple[bytes, tuple[bytes, ...]
 # --- verifying --------------------------------------------------------------------------------------------------------
 
 
-def verify_receipt(receipt: bytes, genesis: Genesis) -> ReceiptView:
+def verify_receipt(receipt: bytes, genesis: Genesis, peer: Genesis | None = None) -> ReceiptView:
     """Check a receipt from the keys of a genesis alone.
 
     Args:
         receipt: its bytes.
         genesis: that of either ledger; it names the nodes of both.
+        peer: that of the other ledger, where it is at hand: only with it is proven that a request journaled there was
+            made for it.
 
     Raises:
         IntegrityFailure: ``RECEIPT_MALFORMED``, not of the form; ``RECEIPT_INVALID``, a signature, a digest or a proof
-            does not hold.
+            does not hold, or a request was made for another ledger; ``GENESIS_PAIR``, the two are not a pair.
     """
-    return ReceiptView(genesis.network, tuple(_verify_part(*part, genesis) for part in _read(receipt)))
+    if peer is not None:
+        check_pair(genesis, peer)
+    trusted = _Trusted.of(genesis, *(() if peer is None else (peer,)))
+    return ReceiptView(genesis.network, tuple(_verify_part(*part, trusted) for part in _read(receipt)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Trusted:
+    """What a receipt is held to: a genesis, its network's hash, and by ledger the genesis hashes that are known."""
+
+    genesis: Genesis
+    network_hash: bytes
+    ledgers: Mapping[str, bytes]
+
+    @classmethod
+    def of(cls, *documents: Genesis) -> _Trusted:
+        """Trust these genesis documents of one network."""
+        hashes = {document.ledger: genesis_hash(document) for document in documents}
+        return cls(documents[0], network_hash(documents[0]), hashes)
+
+    def check_addressee(self, envelope: Envelope, ledger: str) -> None:
+        """Check that a message in a ledger's journal was meant for it, as far as that can be known here.
+
+        Raises:
+            Unauthenticated: it was meant for another ledger or network.
+        """
+        expected = self.ledgers.get(ledger, envelope.genesis_hash)
+        messages.check_addressee(envelope, genesis_hash=expected, network_hash=self.network_hash)
+        if ledger not in self.ledgers and envelope.genesis_hash in self.ledgers.values():
+            _invalid("The request was made for another ledger.")
 
 
 def _read(receipt: bytes) -> list[tuple[_Content, _Part]]:
@@ -334,10 +369,10 @@ def _read(receipt: bytes) -> list[tuple[_Content, _Part]]:
     return list(zip(contents, document.parts, strict=True))
 
 
-def _verify_part(content: _Content, part: _Part, genesis: Genesis) -> PartView:
+def _verify_part(content: _Content, part: _Part, trusted: _Trusted) -> PartView:
     """Check one part."""
     try:
-        return _checked(content, part, genesis)
+        return _checked(content, part, trusted)
     except IntegrityFailure as error:
         if error.code.startswith("RECEIPT_"):
             raise
@@ -346,16 +381,18 @@ def _verify_part(content: _Content, part: _Part, genesis: Genesis) -> PartView:
         raise IntegrityFailure("RECEIPT_INVALID", error.sentence, ledger=content.ledger) from error
 
 
-def _checked(content: _Content, part: _Part, genesis: Genesis) -> PartView:
+def _checked(content: _Content, part: _Part, trusted: _Trusted) -> PartView:
+    genesis = trusted.genesis
     node_key = bytes.fromhex(genesis.node(content.ledger).public_key)
     if not signatures.is_valid(node_key, part.signature, _CONTEXT + hashlib.sha256(part.content).digest()):
         _invalid("The ledger's node has not signed this part.")
     opened = logs.open_own(content.checkpoint, genesis, content.ledger)
     point, header = opened.checkpoint, journal.decode_header(content.header)
-    envelope, digest = _check_message(content.message, genesis)
+    envelope, digest = _check_message(content.message)
+    trusted.check_addressee(envelope, content.ledger)
     records = np.frombuffer(b"".join(record.leaf for record in content.records), TRANSFER)
     _check_places(content, header, records)
-    evidence = tuple(_check_evidence(item, genesis) for item in content.evidence)
+    evidence = tuple(_check_evidence(item, trusted) for item in content.evidence)
     leaves = [MESSAGE_LEAF + digest, *map(record_leaf, records)]
     leaves += [MESSAGE_LEAF + _digest(item.message) for item in evidence]
     positions = [content.message.position, *(record.position for record in content.records)]
@@ -371,6 +408,7 @@ def _checked(content: _Content, part: _Part, genesis: Genesis) -> PartView:
         key=content.message.key,
         body=content.message.body,
         digest=digest,
+        is_addressee_proven=envelope.kind is Kind.STATEMENT or content.ledger in trusted.ledgers,
         record_positions=tuple(record.position for record in content.records),
         records=records,
         evidence=evidence,
@@ -383,14 +421,12 @@ def _checked(content: _Content, part: _Part, genesis: Genesis) -> PartView:
     )
 
 
-def _check_message(shown: _Message, genesis: Genesis) -> tuple[Envelope, bytes]:
+def _check_message(shown: _Message) -> tuple[Envelope, bytes]:
     """Check who signed the message; gives what its base says and the digest of its stored form."""
     if (shown.body is None) is (shown.digest is None):
         raise _malformed("a message is shown by its body or by its digest")
     message = Message(Kind(shown.kind), shown.base, shown.signature, shown.body or b"")
     envelope = messages.parse(message)
-    if envelope.network != genesis.network:
-        _invalid("The message was signed for another network.")
     if envelope.key_id != messages.key_id_of(shown.key):
         _invalid("The key beside the message is not the one that its base names.")
     if shown.digest is None:
@@ -413,12 +449,14 @@ def _check_places(content: _Content, header: Header, records: Transfers) -> None
         _invalid("A record is not of the message.")
 
 
-def _check_evidence(item: _Evidence, genesis: Genesis) -> Evidence:
+def _check_evidence(item: _Evidence, trusted: _Trusted) -> Evidence:
     """Check that a statement is by a party of the genesis."""
     message = messages.decode(item.message)
     envelope = messages.parse(message)
-    keys = {messages.key_id_of(bytes.fromhex(party.public_key)): party.public_key for party in genesis.parties}
-    if message.kind is not Kind.STATEMENT or envelope.network != genesis.network or envelope.key_id not in keys:
+    parties = trusted.genesis.parties
+    keys = {messages.key_id_of(bytes.fromhex(party.public_key)): party.public_key for party in parties}
+    of_network = message.kind is Kind.STATEMENT and envelope.network_hash == trusted.network_hash
+    if not of_network or envelope.key_id not in keys:
         _invalid("The evidence is no statement by a party of the genesis.")
     messages.verify(message, envelope, bytes.fromhex(keys[envelope.key_id]))
     return Evidence(item.position, message, envelope)

@@ -9,10 +9,12 @@ A signature base of a write looks like this (docs/proofs.md shows one with its k
     "content-type": application/json
     "content-digest": sha-256=:<SHA-256 of the body in base64>:
     "idempotency-key": "<the client's key>"
-    "@signature-params": (<the seven names>);created=…;expires=…;keyid="…";alg="ed25519";tag="hugang/1:<network>"
+    "@signature-params": (<the seven names>);created=…;expires=…;keyid="…";alg="ed25519";tag="hugang/1:<genesis hash>"
 
-A read covers the first four lines only. Order, spelling and label are fixed, so a request has exactly one base and a
-base exactly one reading: writing again what was parsed gives the same bytes, or the base is refused. Every error is a
+A read covers the first four lines only. The tag binds the request to one ledger: its genesis hash is the SHA-256 of
+that ledger's genesis document. The components stand in this order; the five parameters behind them in any, each once,
+because RFC 9421 leaves their order to the signer. It is kept: with it a request has exactly one base and a base exactly
+one reading, so writing again what was parsed gives the same bytes, or the base is refused. Every error is a
 ``LedgerError``: ``MalformedInput`` where the bytes are not of the profile, ``Unauthenticated`` where they do not hold.
 """
 
@@ -36,11 +38,12 @@ __all__ = [
     "CLOCK_SKEW_S_MAX",
     "LABEL",
     "LIFETIME_S_MAX",
+    "PARAMETERS",
     "Profile",
     "SignedRequest",
     "base_from_headers",
     "check_digest",
-    "check_network",
+    "check_ledger",
     "check_time",
     "content_digest",
     "headers_for",
@@ -54,6 +57,8 @@ __all__ = [
 
 LABEL = "hugang"
 """Name of our member in the Signature-Input and Signature dictionaries."""
+PARAMETERS = ("created", "expires", "keyid", "alg", "tag")
+"""The parameters of a signature in the order in which we write them; other signers have theirs."""
 BASE_SIZE_MAX = 4096
 LIFETIME_S_MAX = 300
 """Longest time between ``created`` and ``expires``."""
@@ -84,7 +89,7 @@ _METHODS = {
 # cannot run into each other; possessive repetition keeps matching linear in the length of a hostile text.
 _WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
 _PARAMETER = rf'(?: ?; ?{_WORD}=(?:{_WORD}|"[ !#-\[\]-~]*+"))'
-_NUMBER = r"(0|[1-9][0-9]{0,11})"
+_NUMBER = r"0|[1-9][0-9]{0,11}"
 _PATTERNS = {
     "@authority": r"((?:[a-z0-9][a-z0-9.-]*+|\[[0-9a-f:.]++\])(?::[1-9][0-9]{0,4})?)",
     "@path": r"(/(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]++|%[0-9A-Fa-f]{2})*+)",
@@ -104,9 +109,11 @@ def _covered(profile: Profile) -> str:
 def _parts(profile: Profile) -> dict[str, str]:
     """Give the pattern of each line of a base, its name left out."""
     methods = "|".join(method for method, of in _METHODS.items() if of is profile)
+    # Five parameters, and no two forms begin alike, so there is one way to match. Where all five groups have matched,
+    # each parameter stands there once.
     parameters = (
-        rf'{re.escape(_covered(profile))};created={_NUMBER};expires={_NUMBER};keyid="([0-9a-f]{{64}})"'
-        r';alg="ed25519";tag="hugang/1:([a-z0-9][a-z0-9.-]{0,63})"'
+        rf"{re.escape(_covered(profile))}(?:;created=(?P<created>{_NUMBER})|;expires=(?P<expires>{_NUMBER})"
+        r'|;keyid="(?P<keyid>[0-9a-f]{64})"|;alg="(?P<alg>ed25519)"|;tag="hugang/1:(?P<tag>[0-9a-f]{64})"){5}'
     )
     fields = {name: _PATTERNS[name] for name in profile.value if name != "@method"}
     return {"@method": f"({methods})", **fields, "@signature-params": parameters}
@@ -135,6 +142,8 @@ class SignedRequest:
     ``authority`` is in lower case; ``path`` and ``query`` are as sent, the query without its question mark.
     ``content_type``, ``content_digest`` (32 bytes, SHA-256 of the body) and ``idempotency_key`` (without its quotes)
     are empty in the read profile. ``created`` and ``expires`` are Unix seconds; ``key_id`` is ``key_id(public key)``.
+    ``genesis_hash`` (32 bytes) names the ledger that is asked; ``parameters`` is the order of the signature's
+    parameters, which is the signer's choice.
     """
 
     method: str
@@ -147,7 +156,8 @@ class SignedRequest:
     created: int
     expires: int
     key_id: str
-    network: str
+    genesis_hash: bytes
+    parameters: tuple[str, ...] = PARAMETERS
 
     @property
     def profile(self) -> Profile:
@@ -163,11 +173,12 @@ def signature_base(
     created: int,
     expires: int,
     key_id: str,
-    network: str,
+    genesis_hash: bytes,
     query: str = "",
     content_type: str = "",
     content_digest: bytes = b"",
     idempotency_key: str = "",
+    parameters: tuple[str, ...] = PARAMETERS,
 ) -> bytes:
     """Write a signature base (RFC 9421 §2.5) from its parts, which are the fields of ``SignedRequest``.
 
@@ -185,11 +196,12 @@ def signature_base(
         created=created,
         expires=expires,
         key_id=key_id,
-        network=network,
+        genesis_hash=genesis_hash,
+        parameters=parameters,
     )
     base = _write(request).encode("utf-8", "surrogatepass")
     if parse_signature_base(base) != request:
-        raise _outside_profile("A read covers neither content nor idempotency key.")
+        raise _outside_profile("A read covers neither content nor idempotency key, and no parameter twice.")
     return base
 
 
@@ -210,10 +222,12 @@ def parse_signature_base(base: bytes) -> SignedRequest:
     if found is None:
         raise _outside_profile("A part of the signature base is not of its form.", part=_first_difference(text, method))
     if _METHODS[method] is Profile.READ:
-        _, authority, path, query, created, expires, signer, network = found.groups()
+        _, authority, path, query, created, expires, signer, alg, tag = found.groups()
         content_type, digest, key = "", "", ""
     else:
-        _, authority, path, query, content_type, digest, key, created, expires, signer, network = found.groups()
+        _, authority, path, query, content_type, digest, key, created, expires, signer, alg, tag = found.groups()
+    if created is None or expires is None or signer is None or alg is None or tag is None:
+        raise _outside_profile("A parameter stands there twice, so another is missing.", part="@signature-params")
     for part, value in (("@authority", authority), ("@path", path), ("@query", query), ("content-type", content_type)):
         if len(value) > _SIZES_MAX[part]:
             raise _outside_profile("A part of the signature base is too long.", part=part)
@@ -228,7 +242,8 @@ def parse_signature_base(base: bytes) -> SignedRequest:
         created=int(created),
         expires=int(expires),
         key_id=signer,
-        network=network,
+        genesis_hash=bytes.fromhex(tag),
+        parameters=tuple(sorted(PARAMETERS, key=found.start)),
     )
 
 
@@ -346,14 +361,14 @@ def check_digest(request: SignedRequest, body: bytes) -> None:
         raise Unauthenticated("DIGEST_MISMATCH", "The body does not match the digest that was signed.")
 
 
-def check_network(request: SignedRequest, network: str) -> None:
-    """Check that the request was signed for this network.
+def check_ledger(genesis_hash: bytes, *ledgers: bytes) -> None:
+    """Check that a request which names this genesis hash was made for one of ``ledgers``, named in the same way.
 
     Raises:
-        Unauthenticated: it was signed for another (``NETWORK_MISMATCH``).
+        Unauthenticated: it was made for another (``LEDGER_MISMATCH``).
     """
-    if request.network != network:
-        raise Unauthenticated("NETWORK_MISMATCH", "The request was signed for another network.")
+    if genesis_hash not in ledgers:
+        raise Unauthenticated("LEDGER_MISMATCH", "The request was made for another ledger.")
 
 
 def check_time(created: int, expires: int, at_ns: int) -> None:
@@ -388,10 +403,14 @@ def _write(request: SignedRequest) -> str:
     if profile is Profile.WRITE:
         digest = f"sha-256=:{encode_base64(request.content_digest)}:"
         values += [request.content_type, digest, f'"{request.idempotency_key}"']
-    parameters = (
-        f"{_covered(profile)};created={request.created};expires={request.expires}"
-        f';keyid="{request.key_id}";alg="ed25519";tag="hugang/1:{request.network}"'
-    )
+    spelled = {
+        "created": f";created={request.created}",
+        "expires": f";expires={request.expires}",
+        "keyid": f';keyid="{request.key_id}"',
+        "alg": ';alg="ed25519"',
+        "tag": f';tag="hugang/1:{request.genesis_hash.hex()}"',
+    }
+    parameters = _covered(profile) + "".join(spelled.get(name, f";{name}") for name in request.parameters)
     names = (*profile.value, "@signature-params")
     return "\n".join(f'"{name}": {value}' for name, value in zip(names, (*values, parameters), strict=True))
 

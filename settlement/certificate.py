@@ -20,7 +20,7 @@ import numpy as np
 
 from ledger import messages
 from ledger.errors import IntegrityFailure, LedgerError, NotFound
-from ledger.genesis import Genesis
+from ledger.genesis import Genesis, check_pair, network_hash
 from ledger.messages import Envelope, Kind, Message
 from ledger.parties import Role
 from settlement import answers, statements
@@ -94,15 +94,16 @@ def verify(certificate: bytes, genesis_pair: tuple[Genesis, Genesis]) -> Certifi
     """Check a certificate in one pass, from the keys of the two genesis blocks alone.
 
     Raises:
-        IntegrityFailure: ``CERTIFICATE_MALFORMED``, ``CERTIFICATE_STATEMENT`` (with the statement's name), or
-            ``CERTIFICATE_MISMATCH``: the statements do not follow from each other.
+        IntegrityFailure: ``GENESIS_PAIR``, the two are not those of one network; ``CERTIFICATE_MALFORMED``,
+            ``CERTIFICATE_STATEMENT`` (with the statement's name), or ``CERTIFICATE_MISMATCH``: the statements do not
+            follow from each other.
     """
     stored = _read(certificate)
     keys = _keys(genesis_pair)
-    network = genesis_pair[0].network
+    expected = network_hash(genesis_pair[0])
     bodies: list[Body] = []
     for place, message in enumerate(stored):
-        bodies.append(_statement(message, place=place, network=network, keys=keys))
+        bodies.append(_statement(message, place=place, expected=expected, keys=keys))
     window = bodies[0].window
     attempt = _of(bodies[5], ProposalBody).attempt
     for name, message, body in zip(_names(window, attempt), stored, bodies, strict=True):
@@ -113,7 +114,7 @@ def verify(certificate: bytes, genesis_pair: tuple[Genesis, Genesis]) -> Certifi
         ):
             raise IntegrityFailure("CERTIFICATE_MISMATCH", "A statement is not the one its place is for.", name=name)
     try:
-        return _follow(stored, bodies, network)
+        return _follow(stored, bodies, genesis_pair[0].network)
     except LedgerError as error:
         raise _mismatch(error.sentence) from error
 
@@ -203,27 +204,25 @@ def _read(certificate: bytes) -> tuple[Message, ...]:
 
 
 def _keys(genesis_pair: tuple[Genesis, Genesis]) -> dict[str, dict[str, bytes]]:
-    """Give the trusted keys by speaker (ledger code or ``--``) and key id; both genesis blocks must agree."""
-    by_genesis = []
-    for genesis in genesis_pair:
-        speakers = {at: [genesis.node(at).public_key] for at in LEDGERS}
-        speakers[OPERATOR_LEDGER] = [party.public_key for party in genesis.parties if Role.SETTLEMENT in party.roles]
-        by_genesis.append({at: sorted(keys) for at, keys in speakers.items()})
-    same_network = genesis_pair[0].network == genesis_pair[1].network
-    if not same_network or by_genesis[0] != by_genesis[1] or {genesis.ledger for genesis in genesis_pair} != {*LEDGERS}:
-        raise IntegrityFailure("GENESIS_PAIR", "The two genesis blocks are not a pair.")
+    """Give the trusted keys by speaker (ledger code or ``--``) and key id; the network hash has both agree on them."""
+    check_pair(*genesis_pair)
+    if {genesis.ledger for genesis in genesis_pair} != {*LEDGERS}:
+        raise IntegrityFailure("GENESIS_PAIR", "The two genesis documents are of other ledgers than these two.")
+    genesis = genesis_pair[0]
+    speakers = {at: [genesis.node(at).public_key] for at in LEDGERS}
+    speakers[OPERATOR_LEDGER] = [party.public_key for party in genesis.parties if Role.SETTLEMENT in party.roles]
     return {
         at: {messages.key_id_of(bytes.fromhex(key)): bytes.fromhex(key) for key in keys}
-        for at, keys in by_genesis[0].items()
+        for at, keys in speakers.items()
     }
 
 
-def _statement(message: Message, *, place: int, network: str, keys: dict[str, dict[str, bytes]]) -> Body:
+def _statement(message: Message, *, place: int, expected: bytes, keys: dict[str, dict[str, bytes]]) -> Body:
     """Check one statement by itself: form, speaker, signature, canonical body."""
     try:
         envelope: Envelope = messages.parse(message)
         key = keys.get(envelope.ledger, {}).get(envelope.key_id)
-        if message.kind is not Kind.STATEMENT or envelope.network != network or key is None:
+        if message.kind is not Kind.STATEMENT or envelope.network_hash != expected or key is None:
             raise IntegrityFailure(
                 "CERTIFICATE_STATEMENT", "A statement is not by a speaker of this network.", statement=place
             )

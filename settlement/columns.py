@@ -6,8 +6,7 @@ The body of ``POST /v1/transfers`` is binary, because at this size JSON costs mo
     0       4           magic "HGT0"
     4       4           count n, little-endian, 1 … 65,536
     8       4           which optional columns follow: bit 0 flags, bit 1 related, bit 2 timeout; other bits zero
-    12      2           code of the ledger it is meant for, such as "SH": a bare account number would be one of either
-    14      2           zero
+    12      4           zero
     16      8n          id, upper halves           (u64, little-endian, as all columns)
             8n          id, lower halves
             8n          amount in minor units      (i64)
@@ -17,6 +16,7 @@ The body of ``POST /v1/transfers`` is binary, because at this size JSON costs mo
             8n + 8n     related id, if bit 1       (u64 halves: the hold that a post or void ends)
             4n          timeout in seconds, bit 2  (u32: of a pending one; 0 never)
 
+An account is a bare number; on which ledger it is, the signature of the request says (``ledger/signatures.py``).
 Ids are the signer's own: 128 bits, unique for ever. A hold made here is ended here, by a later post or void of the same
 signer or by its timeout. Both accounts stand on one book and the signer owns the debited one; anything else refuses the
 whole message. What the kernel refuses is a result of the item.
@@ -44,7 +44,7 @@ __all__ = ["ITEM_COUNT_MAX", "MAGIC", "authorise", "decode", "encode", "execute"
 Array = npt.NDArray[Any]
 MAGIC = b"HGT0"
 ITEM_COUNT_MAX = 65_536
-_HEAD = struct.Struct("<4sII2sH")
+_HEAD = struct.Struct("<4sIII")
 _FLAGS, _RELATED, _TIMEOUT = 1, 2, 4
 _PERMITTED_FLAGS = np.uint16(Flag.PENDING | Flag.POST | Flag.VOID | Flag.LINKED)
 _ENDS = int(Flag.POST | Flag.VOID)
@@ -59,20 +59,17 @@ _MOVABLE = np.zeros(2**16, np.bool_)
 _MOVABLE[[AccountCode.WALLET, AccountCode.POSITION, AccountCode.FEES, AccountCode.SUSPENSE]] = True
 
 
-def decode(body: bytes, ledger: str) -> Transfers:
+def decode(body: bytes) -> Transfers:
     """Read a body into commands; ``party`` and ``code`` are still zero.
 
     Raises:
-        MalformedInput: ``COLUMNS_MALFORMED``, ``COLUMNS_COUNT``, ``COLUMNS_FLAGS``; ``DEBTOR_ELSEWHERE``, it is meant
-            for another ledger.
+        MalformedInput: ``COLUMNS_MALFORMED``, ``COLUMNS_COUNT``, ``COLUMNS_FLAGS``.
     """
     if len(body) < _HEAD.size:
         raise MalformedInput("COLUMNS_MALFORMED", "The columns are cut short.")
-    magic, count, mask, meant_for, zero = _HEAD.unpack_from(body)
+    magic, count, mask, zero = _HEAD.unpack_from(body)
     if magic != MAGIC or zero or mask & ~(_FLAGS | _RELATED | _TIMEOUT):
         raise MalformedInput("COLUMNS_MALFORMED", "The body does not begin as columns do.")
-    if meant_for != ledger.encode("ascii"):
-        raise MalformedInput("DEBTOR_ELSEWHERE", "The transfers are meant for another ledger.")
     if not 1 <= count <= ITEM_COUNT_MAX:
         raise MalformedInput("COLUMNS_COUNT", "A message holds 1 to 65,536 transfers.", count=count)
     columns = _columns(mask)
@@ -92,13 +89,13 @@ def decode(body: bytes, ledger: str) -> Transfers:
     return commands
 
 
-def encode(commands: Transfers, ledger: str) -> bytes:
-    """Write commands as a body for a ledger, with the optional columns that say something: undoes ``decode``."""
+def encode(commands: Transfers) -> bytes:
+    """Write commands as a body, with the optional columns that say something: undoes ``decode``."""
     mask = 0
     for bit, columns in _OPTIONAL:
         if any(np.any(commands[name]) for name, _ in columns):
             mask |= bit
-    parts = [_HEAD.pack(MAGIC, len(commands), mask, ledger.encode("ascii"), 0)]
+    parts = [_HEAD.pack(MAGIC, len(commands), mask, 0)]
     parts.extend(np.ascontiguousarray(commands[name], kind).tobytes() for name, kind in _columns(mask))
     return b"".join(parts)
 

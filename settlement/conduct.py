@@ -201,8 +201,7 @@ class Conduct:
     def _say(self, machine: Machine, body: Body) -> Admitted:
         """Sign a statement of this node's own."""
         self._runtime.crossing(f"conduct.before_{kind_of(body)}")
-        network = machine.genesis.network
-        message = statements.sign(body, key=self._private_key, network=network, ledger=self.ledger)
+        message = statements.sign(body, key=self._private_key, network_hash=machine.network_hash, ledger=self.ledger)
         return machine.admit(message, at_ns=None, check_signature=False)
 
     def _answers(self, offered: Sequence[Admitted]) -> list[Message]:

@@ -66,7 +66,7 @@ class Coordinator:
 
     ports: Mapping[str, NodePort]
     key: Ed25519PrivateKey
-    network: str
+    network_hash: bytes
     runtime: Runtime
     progress: Progress = field(default=lambda _: None)
     cosigners: Mapping[str, CosigningPort] = field(default_factory=dict)
@@ -110,7 +110,7 @@ class Coordinator:
 
     async def _inputs(self, window: int) -> Inputs:
         self._enter("close")
-        close = statements.sign(CloseBody(window), key=self.key, network=self.network, ledger=OPERATOR_LEDGER)
+        close = self._sign(CloseBody(window))
         lists = await self._both({at: [close] for at in LEDGERS}, "list")
         self._enter("accept")
         accepted = await self._both({at: [lists[PEER[at]]] for at in LEDGERS}, "acceptance")
@@ -163,7 +163,10 @@ class Coordinator:
             if error.code != "NET_OVERFLOW":
                 raise
             body = make_proposal(window, attempt, inputs, positions, settle=False)
-        return statements.sign(body, key=self.key, network=self.network, ledger=OPERATOR_LEDGER)
+        return self._sign(body)
+
+    def _sign(self, body: CloseBody | ProposalBody) -> Message:
+        return statements.sign(body, key=self.key, network_hash=self.network_hash, ledger=OPERATOR_LEDGER)
 
     def _enter(self, stage: str) -> None:
         """Count the time since the last stage to that one."""
@@ -179,7 +182,7 @@ async def run_cycle(
     ports: Mapping[str, NodePort],
     *,
     key: Ed25519PrivateKey,
-    network: str,
+    network_hash: bytes,
     window: int,
     runtime: Runtime,
     progress: Progress | None = None,
@@ -190,13 +193,13 @@ async def run_cycle(
     Args:
         ports: the two nodes by the codes of their ledgers.
         key: the settlement operator's.
-        network: the network's name.
+        network_hash: what ``ledger.genesis.network_hash`` gives for either ledger.
         window: its number.
         runtime: for measuring.
         progress: told each stage as it begins.
         cosigners: the two nodes once more, as cosigners of each other's checkpoints; ``None`` does without.
     """
-    coordinator = Coordinator(ports, key, network, runtime, cosigners=cosigners or {})
+    coordinator = Coordinator(ports, key, network_hash, runtime, cosigners=cosigners or {})
     if progress is not None:
         coordinator.progress = progress
     return await coordinator.settle(window)
@@ -206,7 +209,7 @@ async def recover(
     ports: Mapping[str, NodePort],
     *,
     key: Ed25519PrivateKey,
-    network: str,
+    network_hash: bytes,
     runtime: Runtime,
     progress: Progress | None = None,
     cosigners: Mapping[str, CosigningPort] | None = None,
@@ -228,7 +231,13 @@ async def recover(
     if states == {WindowState.SETTLED.value}:
         return None
     return await run_cycle(
-        ports, key=key, network=network, window=window, runtime=runtime, progress=progress, cosigners=cosigners
+        ports,
+        key=key,
+        network_hash=network_hash,
+        window=window,
+        runtime=runtime,
+        progress=progress,
+        cosigners=cosigners,
     )
 
 

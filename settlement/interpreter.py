@@ -71,7 +71,7 @@ class Settlement:
         if envelope.kind is Kind.STATEMENT:
             return windows.decode(envelope, body)
         if envelope.topic == COLUMNS_TOPIC:
-            return columns.decode(body, self.book.ledger)
+            return columns.decode(body)
         return bodies.decode(envelope.topic, body, self.book.genesis)
 
     def authorise(self, admitted: Admitted, machine: Machine, timestamp_ns: int) -> None:

@@ -90,6 +90,8 @@ class PaymentReceipt:
         status: where the payment stood, and ``reason`` why (``Result``).
         is_status_proven: whether the status follows from leaves and signatures; if not, a node states it.
         is_body_shown: whether debtor, creditor, assets and amount are those of a body that the payer has signed.
+        is_addressee_proven: whether the payer's request is known to have been made for the ledger that has journaled
+            it; the genesis of that ledger is needed for it, with the other's alone its node states it.
         window: the window it is in, ``None`` for a payment that was decided at once.
         settled_ns: the instant of the decision on the ledger that states it, zero if there was none.
         debtor, creditor: addresses.
@@ -103,6 +105,7 @@ class PaymentReceipt:
     reason: Result
     is_status_proven: bool
     is_body_shown: bool
+    is_addressee_proven: bool
     window: int | None
     settled_ns: int
     debtor: str
@@ -191,18 +194,19 @@ def make(source: Source, plan: Plan, note: bytes, machine: Machine) -> bytes:
 # --- verifying --------------------------------------------------------------------------------------------------------
 
 
-def verify(receipt: bytes, genesis: Genesis) -> PaymentReceipt:
+def verify(receipt: bytes, genesis: Genesis, peer: Genesis | None = None) -> PaymentReceipt:
     """Check a payment's receipt from the keys of a genesis alone.
 
     Args:
         receipt: its bytes.
         genesis: that of either ledger.
+        peer: that of the other one, where it is at hand.
 
     Raises:
         IntegrityFailure: as ``verify_receipt``; ``RECEIPT_CONTRADICTION``, what the node claims is not what its records
             show, or the two ledgers' parts are not of one payment.
     """
-    view = verify_receipt(receipt, genesis)
+    view = verify_receipt(receipt, genesis, peer)
     try:
         parts = [_Part.of(part, genesis) for part in view.parts]
     except LedgerError as error:
@@ -222,6 +226,7 @@ def verify(receipt: bytes, genesis: Genesis) -> PaymentReceipt:
         reason=claim.reason,
         is_status_proven=any(part.proves_status for part in parts if part.claim.status is claim.status),
         is_body_shown=told.is_body_shown,
+        is_addressee_proven=all(part.is_addressee_proven for part in view.parts),
         window=claim.window or None,
         settled_ns=claim.settled_ns,
         debtor=told.claim.debtor,

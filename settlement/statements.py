@@ -272,10 +272,16 @@ def subject_of(body: Body) -> str:
     return f"{body.window}/{getattr(body, 'attempt', 0)}"
 
 
-def sign(body: Body, *, key: Ed25519PrivateKey, network: str, ledger: str) -> Message:
+def sign(body: Body, *, key: Ed25519PrivateKey, network_hash: bytes, ledger: str) -> Message:
     """Make a statement. Ed25519 is deterministic: the same body by the same speaker is the same message."""
-    kind, subject = kind_of(body), subject_of(body)
-    return messages.statement(key, network=network, ledger=ledger, kind=kind, subject=subject, body=encode(body))
+    return messages.statement(
+        key,
+        network_hash=network_hash,
+        ledger=ledger,
+        kind=kind_of(body),
+        subject=subject_of(body),
+        body=encode(body),
+    )
 
 
 def digest_of(message: Message) -> bytes:

@@ -18,7 +18,7 @@ from settlement.coordinator import CycleReport
 from settlement.cosigning import NodeCosigning
 from settlement.statements import LEDGERS
 from tests.cycle_fixture import Pair, SimulatedNode
-from tests.settlement_fixture import NETWORK, World, genesis_of, key_of
+from tests.settlement_fixture import NETWORK_HASH, World, genesis_of, key_of
 
 
 @dataclass
@@ -153,7 +153,7 @@ class Watched:
         return await coordinator.run_cycle(
             self.pair.ports(),
             key=key_of("SETTLEMENT"),
-            network=NETWORK,
+            network_hash=NETWORK_HASH,
             window=window,
             runtime=self.node("SH").runtime,
             cosigners=ports or self.ports(),

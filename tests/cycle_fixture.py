@@ -25,7 +25,7 @@ from settlement.coordinator import CycleReport
 from settlement.interpreter import Settlement
 from settlement.port import PositionsView, WindowView
 from settlement.statements import LEDGERS
-from tests.settlement_fixture import CREATED_NS, NETWORK, SECOND, World, genesis_of, key_of
+from tests.settlement_fixture import CREATED_NS, NETWORK_HASH, SECOND, World, genesis_of, key_of
 
 __all__ = ["Pair", "SimulatedNode", "Weather"]
 
@@ -192,7 +192,7 @@ class Pair:
         return await coordinator.run_cycle(
             ports or self.ports(),
             key=key_of("SETTLEMENT"),
-            network=NETWORK,
+            network_hash=NETWORK_HASH,
             window=window,
             runtime=self.nodes["SH"].runtime,
         )

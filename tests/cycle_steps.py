@@ -27,7 +27,7 @@ from settlement.statements import (
     digest_of,
     voters,
 )
-from tests.settlement_fixture import NETWORK, Node, World, key_of, uetr_of
+from tests.settlement_fixture import NETWORK_HASH, Node, World, key_of, uetr_of
 
 __all__ = ["Steps", "accepted", "refused", "states", "world_with_payments"]
 
@@ -68,7 +68,7 @@ class Steps:
     def say(self, ledger: str, body: Body, *, key: str = "") -> Message:
         """Sign a statement as the node of a ledger, or as the operator for ``--``."""
         signer = key or ("SETTLEMENT" if ledger == "--" else f"NODE-{ledger}")
-        return statements.sign(body, key=key_of(signer), network=NETWORK, ledger=ledger)
+        return statements.sign(body, key=key_of(signer), network_hash=NETWORK_HASH, ledger=ledger)
 
     def deliver(self, message: Message, to: Iterable[str] = LEDGERS) -> Message:
         """Deliver a statement that must be journaled."""

@@ -68,7 +68,12 @@ def make_genesis() -> Genesis:
 def make_statement(subject: str) -> Message:
     """Let the client sign that it opens an account."""
     return messages.statement(
-        CLIENT_KEY, network=NETWORK, ledger="--", kind="open", subject=subject, body=open_body(flags=CREDIT)
+        CLIENT_KEY,
+        network_hash=genesis.network_hash(make_genesis()),
+        ledger="--",
+        kind="open",
+        subject=subject,
+        body=open_body(flags=CREDIT),
     )
 
 
@@ -88,7 +93,7 @@ def make_request() -> Message:
         created=START_S + 2,
         expires=START_S + 62,
         key_id=messages.key_id_of(messages.public_bytes(CLIENT_KEY)),
-        network=NETWORK,
+        genesis_hash=genesis.genesis_hash(make_genesis()),
         content_type="application/octet-stream",
         content_digest=hashlib.sha256(body).digest(),
         idempotency_key="order-1",
@@ -218,6 +223,7 @@ def summary(blocks: list[Block]) -> list[str]:
     """Write down the hashes, as rows of a table."""
     rows = [
         ("hash of the genesis", genesis.genesis_hash(make_genesis()).hex()),
+        ("hash of the network", genesis.network_hash(make_genesis()).hex()),
         ("the client's key id", messages.key_id_of(messages.public_bytes(CLIENT_KEY))),
     ]
     rows += [(f"leaf {position}, {what}", digest.hex()) for position, (what, digest) in enumerate(leaves(blocks))]
@@ -232,6 +238,7 @@ def formats(blocks: list[Block]) -> dict[str, object]:
     return {
         "genesis": genesis.encode(make_genesis()).decode("ascii"),
         "genesis_hash": genesis.genesis_hash(make_genesis()).hex(),
+        "network_hash": genesis.network_hash(make_genesis()).hex(),
         "stored_messages": [messages.encode(found.message).hex() for block in blocks for found in block.entries],
         "key_id": messages.key_id_of(messages.public_bytes(CLIENT_KEY)),
         "request_base": entry.message.base.decode("ascii"),

@@ -83,6 +83,8 @@ def make_genesis() -> Genesis:
 
 GENESIS = make_genesis()
 GENESIS_BYTES = genesis.encode(GENESIS)
+GENESIS_HASH = genesis.genesis_hash(GENESIS)
+NETWORK_HASH = genesis.network_hash(GENESIS)
 
 
 class FixtureInterpreter:
@@ -211,16 +213,25 @@ def many_transfers(count: int, *, debit: int, credit: int, first_id: int, seed: 
 _serial = itertools.count(1)
 
 
-def statement(signer: str, kind: str, body: bytes, *, serial: int | None = None, network: str = NETWORK) -> Message:
+def statement(
+    signer: str, kind: str, body: bytes, *, serial: int | None = None, network_hash: bytes = NETWORK_HASH
+) -> Message:
     """Sign a statement; ``serial`` makes it another message with the same body."""
     number = next(_serial) if serial is None else serial
     return messages.statement(
-        private_key(signer), network=network, ledger="--", kind=kind, subject=f"{number}/0", body=body
+        private_key(signer), network_hash=network_hash, ledger="--", kind=kind, subject=f"{number}/0", body=body
     )
 
 
 def request(
-    signer: str, kind: str, body: bytes, *, idempotency_key: str, created_s: int = START_S, expires_s: int | None = None
+    signer: str,
+    kind: str,
+    body: bytes,
+    *,
+    idempotency_key: str,
+    created_s: int = START_S,
+    expires_s: int | None = None,
+    genesis_hash: bytes = GENESIS_HASH,
 ) -> Message:
     """Sign a request as a client would send it."""
     key = private_key(signer)
@@ -231,7 +242,7 @@ def request(
         created=created_s,
         expires=created_s + 60 if expires_s is None else expires_s,
         key_id=messages.key_id_of(messages.public_bytes(key)),
-        network=NETWORK,
+        genesis_hash=genesis_hash,
         content_type="application/octet-stream",
         content_digest=hashlib.sha256(body).digest(),
         idempotency_key=idempotency_key,

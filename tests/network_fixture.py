@@ -16,10 +16,20 @@ import uvicorn
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gateway.client import Client, ProblemError
-from gateway.config import KeyRing, Limits, NetworkFolder, Ports, init_network, load_node_config, load_operator_config
+from gateway.config import (
+    KeyRing,
+    Limits,
+    NetworkFolder,
+    Ports,
+    init_network,
+    load_genesis,
+    load_node_config,
+    load_operator_config,
+)
 from gateway.node import Node
 from gateway.operator import Operator
 from gateway.serve import node_server, operator_http, operator_server
+from ledger.genesis import genesis_hash
 from ledger.messages import public_bytes
 from ledger.runtime import SystemRuntime, free_port
 
@@ -84,9 +94,14 @@ class Network:
 
     def client(self, ledger: str, key: Ed25519PrivateKey | None, **options: Any) -> Client:
         """Open a client of ``SH``, ``HK`` or ``operator``; it is closed with the network."""
-        client = Client(self.urls[ledger], key, NETWORK, runtime=self.runtime, **options)
+        client = Client(self.urls[ledger], key, self.genesis_hash(ledger), runtime=self.runtime, **options)
         self.clients.append(client)
         return client
+
+    def genesis_hash(self, ledger: str) -> bytes:
+        """Give the genesis hash of a ledger; for the operator, which takes either, Shanghai's."""
+        layout = self.folder
+        return genesis_hash(load_genesis((layout.hk if ledger == "HK" else layout.sh) / "genesis.json"))
 
     def customer(self, ledger: str) -> Client:
         """Give a client of the party that owns the wallets ``a`` and ``other``."""

@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from ledger import signatures
 from ledger.accounts import AccountFlag, address
 from ledger.errors import InvariantViolation, LedgerError
-from ledger.genesis import Genesis, GenesisAsset, GenesisParty
+from ledger.genesis import Genesis, GenesisAsset, GenesisParty, network_hash
 from ledger.machine import Draft, Machine
 from ledger.messages import Kind, Message, key_id_of, public_bytes
 from ledger.transfers import Result, Transfers, id_of
@@ -93,6 +93,9 @@ def genesis_of(ledger: str) -> Genesis:
     )
 
 
+NETWORK_HASH = network_hash(genesis_of("SH"))
+
+
 @dataclass
 class Node:
     """One ledger's machine, fed with one block a message."""
@@ -140,7 +143,7 @@ class Node:
             created=seconds,
             expires=seconds + 60,
             key_id=key_id_of(public_bytes(signer)),
-            network=NETWORK,
+            genesis_hash=self.machine.genesis_hash,
             content_type="application/json",
             content_digest=hashlib.sha256(data).digest(),
             idempotency_key=idempotency_key or f"message-{self.sent}",
@@ -206,7 +209,8 @@ class Node:
     def say(self, body: statements.Body, *, who: str = "") -> Message:
         """Sign a statement as this ledger's node, or as ``who``."""
         ledger = statements.OPERATOR_LEDGER if who else self.ledger
-        return statements.sign(body, key=key_of(who or f"NODE-{self.ledger}"), network=NETWORK, ledger=ledger)
+        signer = key_of(who or f"NODE-{self.ledger}")
+        return statements.sign(body, key=signer, network_hash=NETWORK_HASH, ledger=ledger)
 
     def deliver(self, message: Message) -> Transfers:
         """Apply a statement that somebody signed; gives its records.

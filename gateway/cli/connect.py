@@ -12,8 +12,9 @@ from gateway.client import Client
 from gateway.config import load_genesis, load_key, network_folder
 from gateway.names import party_key
 from gateway.supervisor import configured_ports
+from ledger.genesis import genesis_hash
 
-__all__ = ["as_auditor", "as_party", "as_settlement", "connect", "loopback", "network_name", "url_of"]
+__all__ = ["as_auditor", "as_party", "as_settlement", "connect", "hash_of", "loopback", "url_of"]
 
 
 def loopback() -> httpx.HTTPTransport:
@@ -21,9 +22,13 @@ def loopback() -> httpx.HTTPTransport:
     return httpx.HTTPTransport(verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
 
 
-def connect(url: str, key: Ed25519PrivateKey, network: str) -> Client:
-    """Open a client of a server on loopback."""
-    return Client(url, key, network, transport=loopback())
+def connect(folder: Path, name: str, key: Ed25519PrivateKey) -> Client:
+    """Open a client of ``sh``, ``hk`` or ``operator`` with a key.
+
+    Raises:
+        MalformedInput: the folder holds no network.
+    """
+    return Client(url_of(folder, name), key, hash_of(folder, name), transport=loopback())
 
 
 def url_of(folder: Path, name: str) -> str:
@@ -35,27 +40,28 @@ def url_of(folder: Path, name: str) -> str:
     return f"http://127.0.0.1:{getattr(configured_ports(folder), name)}"
 
 
-def network_name(folder: Path) -> str:
-    """Give the network's name from the folder's own genesis, not from what a server says.
+def hash_of(folder: Path, name: str) -> bytes:
+    """Give the genesis hash that requests to ``sh``, ``hk`` or ``operator`` name; the operator takes either ledger's.
+
+    It is that of the folder's own genesis, not what a server says.
 
     Raises:
         MalformedInput: the folder holds no network.
     """
-    return load_genesis(network_folder(folder).sh / "genesis.json").network
+    layout = network_folder(folder)
+    return genesis_hash(load_genesis((layout.hk if name == "hk" else layout.sh) / "genesis.json"))
 
 
 def as_party(folder: Path, ledger: str, party: str) -> Client:
     """Open a client of one node that signs for a party whose key lies in the folder."""
-    return connect(url_of(folder, ledger.lower()), party_key(folder, party), network_name(folder))
+    return connect(folder, ledger.lower(), party_key(folder, party))
 
 
 def as_auditor(folder: Path, ledger: str) -> Client:
     """Open a client of one node that may read everything and change nothing."""
-    key = load_key(network_folder(folder).key("auditor"))
-    return connect(url_of(folder, ledger.lower()), key, network_name(folder))
+    return connect(folder, ledger.lower(), load_key(network_folder(folder).key("auditor")))
 
 
 def as_settlement(folder: Path) -> Client:
     """Open a client of the settlement operator."""
-    key = load_key(network_folder(folder).key("settlement"))
-    return connect(url_of(folder, "operator"), key, network_name(folder))
+    return connect(folder, "operator", load_key(network_folder(folder).key("settlement")))

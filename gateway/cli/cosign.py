@@ -39,7 +39,7 @@ def command(folder: Path) -> None:
 
 async def _carried(folder: Path) -> Mapping[str, bytes]:
     """Run one exchange over both nodes."""
-    from gateway.cli.connect import network_name, url_of
+    from gateway.cli.connect import hash_of, url_of
     from gateway.client.signing import Signer
     from gateway.config import LEDGERS, Limits, load_key, network_folder
     from gateway.serve import operator_http
@@ -47,7 +47,7 @@ async def _carried(folder: Path) -> Mapping[str, bytes]:
     from ledger.runtime import SystemRuntime
     from settlement.cosigning import exchange
 
-    network, key = network_name(folder), load_key(network_folder(folder).key("auditor"))
+    key = load_key(network_folder(folder).key("auditor"))
     urls = {ledger: url_of(folder, ledger.lower()) for ledger in LEDGERS}
     async with operator_http(Limits()) as client:
         return await exchange(
@@ -56,7 +56,7 @@ async def _carried(folder: Path) -> Mapping[str, bytes]:
                     ledger,
                     urls[ledger],
                     client=client,
-                    signer=Signer(urls[ledger], key, network),
+                    signer=Signer(urls[ledger], key, hash_of(folder, ledger.lower())),
                     runtime=SystemRuntime(),
                 )
                 for ledger in LEDGERS

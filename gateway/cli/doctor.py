@@ -112,6 +112,7 @@ def _network(folder: Path) -> Iterator[Finding]:
     from gateway.config import LEDGERS, load_genesis, network_folder
     from gateway.supervisor import NAMES, configured_ports, network_exists, running
     from ledger.errors import MalformedInput
+    from ledger.genesis import network_hash
     from ledger.runtime import port_is_free
 
     if not network_exists(folder):
@@ -120,13 +121,15 @@ def _network(folder: Path) -> Iterator[Finding]:
     layout = network_folder(folder)
     try:
         layout.keys()
-        names = {load_genesis(layout.node(ledger) / "genesis.json").network for ledger in LEDGERS}
+        documents = [load_genesis(layout.node(ledger) / "genesis.json") for ledger in LEDGERS]
         ports = configured_ports(folder)
         present = {process.name: process.pid for process in running(folder)}
     except MalformedInput as error:
         yield Finding("data folder", "fault", str(error))
         return
-    yield _judge("data folder", f"network {' and '.join(sorted(names))} in {folder}", good=len(names) == 1)
+    names = sorted({document.network for document in documents})
+    is_one = len({network_hash(document) for document in documents}) == 1
+    yield _judge("data folder", f"network {' and '.join(names)} in {folder}", good=is_one)
     for name in NAMES:
         port = getattr(ports, name)
         if name in present:

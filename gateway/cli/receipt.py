@@ -16,7 +16,7 @@ __all__ = ["command"]
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the receipt to this new file.")
 @folder_option
 def command(uetr: str, out: Path | None, folder: Path) -> None:
-    """Read the receipt of a payment from every node that knows the payment, and check it from a genesis alone.
+    """Read the receipt of a payment from every node that knows the payment, and check it by the genesis alone.
 
     Of a payment across the border both ledgers' parts go into one receipt. It shows this payment and nobody else's, and
     `hugang verify-receipt` checks it anywhere, without a node.
@@ -42,7 +42,8 @@ def command(uetr: str, out: Path | None, folder: Path) -> None:
     if not parts and missing is not None:
         raise missing
     receipt = parts[0] if len(parts) == 1 else join(*parts)
-    found = verify(receipt, load_genesis(network_folder(folder).sh / "genesis.json"))
+    layout = network_folder(folder)
+    found = verify(receipt, load_genesis(layout.sh / "genesis.json"), load_genesis(layout.hk / "genesis.json"))
     hand_over(found)
     terminal = Terminal()
     show_receipt(terminal, found)

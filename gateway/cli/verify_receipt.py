@@ -27,16 +27,18 @@ FILE_SIZE_MAX = 2**20
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option(
     "--genesis",
-    "genesis_file",
+    "genesis_files",
+    multiple=True,
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="The genesis to trust, of either ledger; by default Shanghai's in the network's folder.",
+    help="The genesis to trust, of either ledger, or once for each; by default both in the network's folder.",
 )
 @folder_option
 @json_option
-def command(file: Path, genesis_file: Path | None, folder: Path, *, as_json: bool) -> None:
+def command(file: Path, genesis_files: tuple[Path, ...], folder: Path, *, as_json: bool) -> None:
     """Check FILE, a receipt or a balance proof, from the public keys of one genesis and from nothing else.
 
-    What a node only states, and nothing proves, is said to be stated. A refused file ends with code 5.
+    What a node only states, and nothing proves, is said to be stated; that a request was made for the other ledger is
+    proven by that ledger's genesis. A refused file ends with code 5.
     """
     from gateway.cli.terminal import Terminal
     from gateway.config import load_genesis, network_folder
@@ -44,21 +46,25 @@ def command(file: Path, genesis_file: Path | None, folder: Path, *, as_json: boo
     from ledger.sealed import FORMAT, verify_balance
     from settlement.payment_receipts import verify
 
-    genesis = load_genesis(genesis_file or network_folder(folder).sh / "genesis.json")
+    layout = network_folder(folder)
+    trusted = [load_genesis(path) for path in genesis_files or (layout.sh / "genesis.json", layout.hk / "genesis.json")]
+    if len(trusted) > 2:
+        raise click.UsageError("there are two ledgers, so at most two genesis documents")
     with file.open("rb") as source:
         data = source.read(FILE_SIZE_MAX + 1)
     if len(data) > FILE_SIZE_MAX:
         raise IntegrityFailure("RECEIPT_MALFORMED", "The file is larger than any receipt.")
     terminal = Terminal()
     if data[2 : 2 + len(FORMAT)] == FORMAT.encode("ascii"):
-        balance = verify_balance(data, genesis)
+        balance = verify_balance(data, trusted[0])
         hand_over(balance)
+        genesis = next((one for one in trusted if one.ledger == balance.ledger), trusted[0])
         if as_json:
             terminal.json(_balance(balance, genesis))
         else:
             show_balance(terminal, balance, genesis)
         return
-    found = verify(data, genesis)
+    found = verify(data, *trusted)
     hand_over(found)
     if as_json:
         terminal.json(_receipt(found))
@@ -80,6 +86,8 @@ def show_receipt(terminal: Terminal, found: PaymentReceipt) -> None:
     terminal.say(f"{found.status.value}{reason}{place}: {known}")
     if found.is_body_shown:
         terminal.say("debtor, creditor, assets and amount: signed by the payer")
+    if not found.is_addressee_proven:
+        terminal.say("that the request was made for its ledger: stated by the node; that ledger's genesis proves it")
     for part in found.receipt.parts:
         terminal.say(
             f"{part.ledger}: message at {part.position:,}, records at "
@@ -119,6 +127,7 @@ def _receipt(found: PaymentReceipt) -> dict[str, Any]:
         "state": found.status.value,
         "is_state_proven": found.is_status_proven,
         "is_body_shown": found.is_body_shown,
+        "is_addressee_proven": found.is_addressee_proven,
         "reason": found.reason.name,
         "window": found.window,
         "debtor": found.debtor,

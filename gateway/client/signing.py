@@ -42,14 +42,15 @@ class Signer:
     """Signs requests to one server with one key. Holds no connection and reads no clock."""
 
     def __init__(
-        self, base_url: str, private_key: Ed25519PrivateKey, network: str, *, lifetime_s: int = LIFETIME_S
+        self, base_url: str, private_key: Ed25519PrivateKey, genesis_hash: bytes, *, lifetime_s: int = LIFETIME_S
     ) -> None:
-        """Bind key, server and network.
+        """Bind key, server and ledger.
 
         Args:
             base_url: scheme and authority of the server, such as ``http://127.0.0.1:8701``.
             private_key: the party's key.
-            network: the network's name, as in the genesis.
+            genesis_hash: the SHA-256 of the genesis document of the node's ledger; for the settlement operator, which
+                keeps no ledger, that of either.
             lifetime_s: seconds between ``created`` and ``expires``, at most ``signatures.LIFETIME_S_MAX``.
 
         Raises:
@@ -59,7 +60,7 @@ class Signer:
         if parts.scheme not in _DEFAULT_PORTS or not parts.netloc or parts.path not in ("", "/") or parts.query:
             raise MalformedInput("URL_MALFORMED", "A server's address is a scheme and an authority.", url=base_url)
         self.authority = parts.netloc.lower().removesuffix(_DEFAULT_PORTS[parts.scheme])
-        self.network = network
+        self.genesis_hash = genesis_hash
         self.key_id = signatures.key_id(public_bytes(private_key))
         self.lifetime_s = lifetime_s
         self._private_key = private_key
@@ -82,7 +83,7 @@ class Signer:
             created=created,
             expires=created + self.lifetime_s,
             key_id=self.key_id,
-            network=self.network,
+            genesis_hash=self.genesis_hash,
         )
         return Outgoing("POST", path, signatures.headers_for(base, signatures.sign(self._private_key, base)), body)
 
@@ -101,7 +102,7 @@ class Signer:
             created=created,
             expires=created + self.lifetime_s,
             key_id=self.key_id,
-            network=self.network,
+            genesis_hash=self.genesis_hash,
         )
         headers = signatures.headers_for(base, signatures.sign(self._private_key, base))
         return Outgoing("GET", f"{path}?{query}" if query else path, headers, b"")

@@ -40,7 +40,7 @@ class Client:
         self,
         base_url: str,
         private_key: Ed25519PrivateKey | None = None,
-        network: str | None = None,
+        genesis_hash: bytes | None = None,
         *,
         runtime: Runtime | None = None,
         try_count: int = TRY_COUNT,
@@ -48,12 +48,14 @@ class Client:
         transport: httpx.BaseTransport | None = None,
         pause: Callable[[float], None] | None = None,
     ) -> None:
-        """Open a client; nothing is sent yet, except that a missing ``network`` is asked for at the first signature.
+        """Open a client; nothing is sent yet. A missing ``genesis_hash`` is asked for once, at the first signature.
 
         Args:
             base_url: scheme and authority of the server.
             private_key: who signs; without one only public answers can be read.
-            network: the network's name; by default what the server says, which trusts the server.
+            genesis_hash: the SHA-256 of the genesis document of the server's ledger, to which every signature is
+                bound; for the settlement operator, that of either ledger. By default what the server says, which
+                trusts the server.
             runtime: clock and ids.
             try_count: how often one request is sent at most.
             timeout_s: how long one exchange may take.
@@ -62,7 +64,7 @@ class Client:
         """
         self.base_url = base_url.rstrip("/")
         self._private_key = private_key
-        self._network = network
+        self._genesis_hash = genesis_hash
         self._runtime = runtime or SystemRuntime()
         self._pause = pause or self._sleep
         self._try_count = try_count
@@ -91,13 +93,14 @@ class Client:
         """What signs this client's requests.
 
         Raises:
-            MalformedInput: the client was made without a key, or with an address that is none.
+            MalformedInput: the client was made without a key, or with an address that is none; or it was made without a
+                genesis hash, and the server does not say any.
         """
         if self._signer is None:
             if self._private_key is None:
                 raise MalformedInput("KEY_MISSING", "A client without a private key can only read what is public.")
-            network = self._network if self._network is not None else str(self.health()["network"])
-            self._signer = Signer(self.base_url, self._private_key, network)
+            genesis_hash = self._genesis_hash if self._genesis_hash is not None else self._asked_hash()
+            self._signer = Signer(self.base_url, self._private_key, genesis_hash)
         return self._signer
 
     # --- registration -------------------------------------------------------------------------------------------------
@@ -389,6 +392,13 @@ class Client:
             ),
             key,
         )
+
+    def _asked_hash(self) -> bytes:
+        """Ask the server to which ledger's genesis it holds requests."""
+        try:
+            return bytes.fromhex(str(self.health()["genesis_hash"]))
+        except (KeyError, ValueError) as error:
+            raise MalformedInput("GENESIS_HASH_MISSING", "The server does not say which ledger it keeps.") from error
 
     def _post(self, path: str, content: Data, idempotency_key: str | None) -> Data:
         data: Data = self.post(path, content, idempotency_key=idempotency_key).json()["data"]

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from gateway.cli.connect import connect, network_name, url_of
+from gateway.cli.connect import connect
 from gateway.cli.terminal import Meter
 from gateway.client import Client
 from gateway.config import LEDGERS, network_folder
@@ -54,13 +54,11 @@ class Opening:
         self.names = Names()
         self._folder = folder
         self._runtime = runtime
-        self._network = network_name(folder)
-        self._urls = {ledger: url_of(folder, ledger.lower()) for ledger in LEDGERS}
         self._genesis_keys = network_folder(folder).keys()
 
     def client(self, ledger: str, key: Ed25519PrivateKey) -> Client:
         """Open a client of one node for a key."""
-        return connect(self._urls[ledger], key, self._network)
+        return connect(self._folder, ledger.lower(), key)
 
     def party(self, ledger: str, code: str) -> Client:
         """Open a client of one node for a party whose key lies in the folder."""

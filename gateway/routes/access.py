@@ -57,9 +57,8 @@ async def read_signature(request: Request) -> Reader:
     """
     node: Node = request.app.state.node
     node.check_serving()
-    reading = reading_of(
-        request.scope, authorities=node.authorities, network=node.genesis.network, at_ns=node.runtime.now_ns()
-    )
+    ledgers = (node.machine.genesis_hash,)
+    reading = reading_of(request.scope, authorities=node.authorities, ledgers=ledgers, at_ns=node.runtime.now_ns())
     party = await node.admission.verify(reading)
     return Reader(party, node.machine.directory.party(party).roles)
 

@@ -140,6 +140,7 @@ def _health(node: Node) -> dict[str, Any]:
     return {
         "status": "ok",
         "network": node.genesis.network,
+        "genesis_hash": machine.genesis_hash.hex(),
         "ledger": node.genesis.ledger,
         "height": machine.height,
         "position": machine.position,

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from gateway.config import save_key
-from tests.network_fixture import NETWORK, Network, key_of, running_network
+from tests.network_fixture import Network, key_of, running_network
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "api.md"
 
@@ -29,7 +29,13 @@ def test_the_program_on_the_page_pays(network: Network, tmp_path: Path) -> None:
     program = next(block for block in _blocks() if "load_pem_private_key" in block)
     save_key(tmp_path / "key.pem", key_of("customer-SH"))
     wallets = network.wallets["SH"]
-    arguments = [network.urls["SH"], NETWORK, str(tmp_path / "key.pem"), wallets["a"], wallets["b"]]
+    arguments = [
+        network.urls["SH"],
+        network.genesis_hash("SH").hex(),
+        str(tmp_path / "key.pem"),
+        wallets["a"],
+        wallets["b"],
+    ]
     run = subprocess.run(
         [sys.executable, "-c", program, *arguments], capture_output=True, text=True, timeout=60, check=False
     )

@@ -22,10 +22,11 @@ from ledger.errors import InvariantViolation, MalformedInput
 from ledger.messages import public_bytes
 from ledger.runtime import ManualRuntime
 from settlement.statements import CloseBody, sign
-from tests.network_fixture import NETWORK, READY_S_MAX, Network, key_of, running_network
+from tests.network_fixture import READY_S_MAX, Network, key_of, running_network
 
 KEY = Ed25519PrivateKey.from_private_bytes(b"c" * 32)
 URL = "http://127.0.0.1:8701"
+GENESIS_HASH = bytes(range(32))
 HEAVY = ("fastapi", "numba", "pydantic", "sqlalchemy", "starlette", "uvicorn")
 
 Answer = Callable[[httpx.Request], httpx.Response]
@@ -61,7 +62,9 @@ class Scripted:
             self.pauses.append(seconds)
             runtime.move_to(runtime.now_ns() + 10**9)
 
-        return Client(URL, KEY, NETWORK, runtime=runtime, transport=httpx.MockTransport(self), pause=pause, **options)
+        return Client(
+            URL, KEY, GENESIS_HASH, runtime=runtime, transport=httpx.MockTransport(self), pause=pause, **options
+        )
 
 
 def good(_: httpx.Request) -> httpx.Response:
@@ -169,7 +172,7 @@ def test_what_is_sent_verifies() -> None:
     signatures.verify(public_bytes(KEY), signature, base)
     parsed = signatures.parse_signature_base(base)
     signatures.check_digest(parsed, request.content)
-    assert parsed.network == NETWORK
+    assert parsed.genesis_hash == GENESIS_HASH
     body = json.loads(request.content)
     assert (body["money"], body["fee"]) == ({"asset": "CNY", "amount": "1"}, {"asset": "CNY", "amount": "2"})
     assert (body["reference"], body["purpose"]) == ("invoice 7", "GDDS")
@@ -177,7 +180,7 @@ def test_what_is_sent_verifies() -> None:
 
 def test_a_client_without_a_key_reads_what_is_public() -> None:
     """Without a private key public answers can be read, and signing is refused before anything is sent."""
-    server = Scripted(lambda _: httpx.Response(200, json={"data": {"status": "ok", "network": NETWORK}}))
+    server = Scripted(lambda _: httpx.Response(200, json={"data": {"status": "ok"}}))
     client = Client(URL, transport=httpx.MockTransport(server))
     assert client.health()["status"] == "ok"
     with pytest.raises(MalformedInput) as caught:
@@ -185,27 +188,37 @@ def test_a_client_without_a_key_reads_what_is_public() -> None:
     assert caught.value.code == "KEY_MISSING"
 
 
-def test_the_network_is_asked_for_once() -> None:
-    """A client that was not told the network asks the server, once."""
-    server = Scripted(lambda _: httpx.Response(200, json={"data": {"network": NETWORK}}))
+def test_the_ledger_is_asked_for_once() -> None:
+    """A client that was not told the genesis hash asks the server, once."""
+    server = Scripted(lambda _: httpx.Response(200, json={"data": {"genesis_hash": GENESIS_HASH.hex()}}))
     client = Client(URL, KEY, transport=httpx.MockTransport(server))
     client.account("SH530000000012")
     client.account("SH530000000012")
     assert [request.url.path for request in server.requests] == ["/v1/health", *["/v1/accounts/SH530000000012"] * 2]
 
 
+@pytest.mark.parametrize("data", [{}, {"genesis_hash": "hugang"}, {"genesis_hash": None}])
+def test_a_server_that_does_not_say_its_ledger(data: dict[str, Any]) -> None:
+    """Nothing is signed for a server that does not say which ledger it keeps, where the client was not told."""
+    server = Scripted(lambda _: httpx.Response(200, json={"data": data}))
+    with pytest.raises(MalformedInput) as caught:
+        Client(URL, KEY, transport=httpx.MockTransport(server)).account("SH530000000012")
+    assert caught.value.code == "GENESIS_HASH_MISSING"
+    assert [request.url.path for request in server.requests] == ["/v1/health"]
+
+
 @pytest.mark.parametrize("url", ["ftp://x", "http://", "http://x/path", "http://x?y=1", "nothing"])
 def test_an_address_that_is_none_is_refused(url: str) -> None:
     """A server's address is a scheme and an authority and nothing else."""
     with pytest.raises(MalformedInput):
-        Signer(url, KEY, NETWORK)
+        Signer(url, KEY, GENESIS_HASH)
 
 
 def test_a_default_port_is_left_out() -> None:
     """The authority that is signed has no default port, as the Host header has none."""
-    assert Signer("http://Node.Example:80", KEY, NETWORK).authority == "node.example"
-    assert Signer("https://node.example:443/", KEY, NETWORK).authority == "node.example"
-    assert Signer("https://node.example:80", KEY, NETWORK).authority == "node.example:80"
+    assert Signer("http://Node.Example:80", KEY, GENESIS_HASH).authority == "node.example"
+    assert Signer("https://node.example:443/", KEY, GENESIS_HASH).authority == "node.example"
+    assert Signer("https://node.example:80", KEY, GENESIS_HASH).authority == "node.example:80"
 
 
 def test_lists_are_read_to_their_end() -> None:
@@ -294,7 +307,8 @@ def test_an_operator_that_was_restarted_finishes_what_it_finds(network: Network)
         debtor=network.wallets["SH"]["a"], creditor=network.wallets["HK"]["other"], asset="CNY", amount=9
     )
     network.servers["operator"].stop()
-    close = sign(CloseBody(receipt["window"]), key=network.keys.settlement, network=NETWORK, ledger="--")
+    shared = network.nodes["SH"].machine.network_hash
+    close = sign(CloseBody(receipt["window"]), key=network.keys.settlement, network_hash=shared, ledger="--")
     answer = network.http.post(
         network.urls["SH"] + PATH,
         content=encode_statements([close]),

@@ -17,7 +17,7 @@ from ledger.messages import public_bytes
 from ledger.transfers import transfers
 from settlement import columns
 from tests.http_fixture import PAYMENTS, assert_problem, pay_arguments, pay_body, send, signed_pay
-from tests.network_fixture import FUNDS, NETWORK, Network, key_of, running_network
+from tests.network_fixture import FUNDS, Network, key_of, running_network
 
 CREATED = 201
 
@@ -66,7 +66,7 @@ def test_a_wrong_signature_is_refused(network: Network, customer: Client, unmove
 def test_a_signature_by_another_key_is_refused(network: Network, customer: Client, unmoved: None) -> None:
     """A thief's signature under the customer's key id does not hold."""
     outgoing = signed_pay(network, customer, pay_body(network))
-    thief = Signer(network.urls["SH"], key_of("thief"), NETWORK)
+    thief = Signer(network.urls["SH"], key_of("thief"), network.genesis_hash("SH"))
     stolen = signed_pay(network, customer, json.loads(outgoing.body), signer=thief)
     headers = {"Signature_Input": stolen.headers["Signature-Input"].replace(thief.key_id, customer.signer.key_id)}
     assert_problem(send(network, stolen, **headers), 401, "SIGNATURE_INVALID")
@@ -86,7 +86,7 @@ def test_a_signature_from_the_future_is_refused(network: Network, customer: Clie
 
 def test_a_signature_that_lives_too_long_is_refused(network: Network, customer: Client, unmoved: None) -> None:
     """A signature that would count for an hour does not count at all."""
-    signer = Signer(network.urls["SH"], key_of("customer-SH"), NETWORK, lifetime_s=3600)
+    signer = Signer(network.urls["SH"], key_of("customer-SH"), network.genesis_hash("SH"), lifetime_s=3600)
     outgoing = signed_pay(network, customer, pay_body(network), signer=signer)
     assert_problem(send(network, outgoing), 401, "SIGNATURE_LIFETIME")
 
@@ -125,19 +125,50 @@ def test_a_replay_at_the_other_node_is_refused(network: Network, customer: Clien
     outgoing = signed_pay(network, customer, pay_body(network))
     host = network.urls["SH"].removeprefix("http://")
     assert_problem(send(network, outgoing, ledger="HK", Host=host), 421, "AUTHORITY_MISMATCH")
-    assert_problem(send(network, outgoing, ledger="HK"), 401, "KEY_UNKNOWN")
+    assert_problem(send(network, outgoing, ledger="HK"), 401, "LEDGER_MISMATCH")
 
 
-def test_a_request_for_another_network_is_refused(network: Network, customer: Client, unmoved: None) -> None:
-    """A signature names its network; another network's does not count here."""
-    signer = Signer(network.urls["SH"], key_of("customer-SH"), "other-net")
+def test_a_request_for_another_ledger_is_refused(network: Network, customer: Client, unmoved: None) -> None:
+    """A signature names its ledger: one that names the other's does not count, even where this node is addressed."""
+    signer = Signer(network.urls["SH"], key_of("customer-SH"), network.genesis_hash("HK"))
     outgoing = signed_pay(network, customer, pay_body(network), signer=signer)
-    assert_problem(send(network, outgoing), 401, "NETWORK_MISMATCH")
+    assert_problem(send(network, outgoing), 401, "LEDGER_MISMATCH")
+    read = signer.get("/v1/accounts", now_ns=network.runtime.now_ns())
+    assert_problem(send(network, read), 401, "LEDGER_MISMATCH")
+
+
+def test_the_operator_takes_requests_for_either_ledger_and_no_other(network: Network, unmoved: None) -> None:
+    """The operator keeps no ledger: a request to it names either genesis of its network, and not another network's."""
+    path, now_ns = "/v1/cycles/1/positions", network.runtime.now_ns()
+    for genesis_hash in (network.genesis_hash("SH"), network.genesis_hash("HK")):
+        signer = Signer(network.urls["operator"], network.keys.settlement, genesis_hash)
+        assert send(network, signer.get(path, now_ns=now_ns), ledger="operator").status_code in (200, 404)
+    signer = Signer(network.urls["operator"], network.keys.settlement, bytes(32))
+    assert_problem(send(network, signer.get(path, now_ns=now_ns), ledger="operator"), 401, "LEDGER_MISMATCH")
+    begin = signer.post("/v1/cycles", {}, idempotency_key="elsewhere", now_ns=now_ns)
+    assert_problem(send(network, begin, ledger="operator"), 401, "LEDGER_MISMATCH")
+
+
+@pytest.mark.parametrize("ledger", ["SH", "HK"])
+def test_a_client_that_was_told_nothing_asks_a_node(network: Network, ledger: str) -> None:
+    """A node's health gives the genesis hash under which it takes signed requests."""
+    with Client(network.urls[ledger], network.keys.settlement, runtime=network.runtime) as client:
+        assert client.trial_balance()["money_digest"] == network.digest(ledger)
+        assert client.signer.genesis_hash == network.genesis_hash(ledger)
+
+
+def test_a_client_that_was_told_nothing_asks_the_operator(network: Network) -> None:
+    """The operator's health gives one of the two genesis hashes under which it takes signed requests."""
+    with Client(network.urls["operator"], network.keys.settlement, runtime=network.runtime) as client:
+        with pytest.raises(ProblemError) as caught:
+            client.cycle_positions(2**29)
+        assert caught.value.code == "CYCLE_NOT_FOUND"
+        assert client.signer.genesis_hash == network.genesis_hash("SH")
 
 
 def test_an_unknown_key_is_refused(network: Network, customer: Client, unmoved: None) -> None:
     """A good signature by a key that nobody registered is unauthenticated."""
-    signer = Signer(network.urls["SH"], key_of("stranger"), NETWORK)
+    signer = Signer(network.urls["SH"], key_of("stranger"), network.genesis_hash("SH"))
     outgoing = signed_pay(network, customer, pay_body(network), signer=signer)
     assert_problem(send(network, outgoing), 401, "KEY_UNKNOWN")
 
@@ -403,7 +434,7 @@ def test_columns_move_money_inside_one_book(network: Network, customer: Client) 
     commands["amount"] = [10, 50 * FUNDS, 20]
     commands["debit"], commands["credit"] = wallets
     before = int(customer.account(network.wallets["SH"]["a"])["posted"])
-    data = customer.transfer_columns(columns.encode(commands, "SH"))
+    data = customer.transfer_columns(columns.encode(commands))
     assert (data["item_count"], data["accepted_count"], data["refused_count"]) == (3, 2, 1)
     results = list(customer.batch_results(data["position"]))
     assert [entry["result"] for entry in results] == ["OK", "DEBIT_LIMIT", "OK"]
@@ -434,7 +465,7 @@ def test_nobody_moves_somebody_elses_money_in_columns(network: Network, customer
     commands["id_lo"], commands["amount"] = [11, 12], [1, 1]
     commands["debit"], commands["credit"] = wallets, wallets[::-1]
     with pytest.raises(ProblemError) as caught:
-        customer.transfer_columns(columns.encode(commands, "SH"))
+        customer.transfer_columns(columns.encode(commands))
     assert (caught.value.status, caught.value.code, caught.value.fields) == (403, "NOT_OWNER", {"item": 1})
 
 

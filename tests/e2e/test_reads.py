@@ -68,7 +68,7 @@ def test_a_cursor_at_a_refused_record_is_refused(network: Network, customer: Cli
     wallet = network.wallets["SH"]["a"]
     commands = transfers(1)
     commands["id_lo"], commands["amount"], commands["debit"] = 1, 1, parse_address(wallet)[1]
-    position = customer.transfer_columns(columns.encode(commands, "SH"))["position"]
+    position = customer.transfer_columns(columns.encode(commands))["position"]
     with pytest.raises(ProblemError) as caught:
         customer._read(f"/v1/accounts/{wallet}/records", {"cursor": position + 2}, signed=True)
     assert caught.value.code == "CURSOR_INVALID"

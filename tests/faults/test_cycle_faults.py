@@ -23,7 +23,7 @@ from settlement.coordinator import CycleReport
 from settlement.reconcile import Outcome, is_sound, reconcile
 from settlement.statements import LEDGERS, ProposalBody, VoteBody, VoteReason
 from tests.cycle_fixture import Crash, Pair, Weather
-from tests.settlement_fixture import NETWORK, World, key_of, uetr_of
+from tests.settlement_fixture import NETWORK_HASH, World, key_of, uetr_of
 
 pytestmark = pytest.mark.anyio
 
@@ -322,7 +322,7 @@ async def test_too_many_rounds_end_the_run(monkeypatch: pytest.MonkeyPatch) -> N
 async def recover(pair: Pair) -> CycleReport | None:
     """Run the operator's recovery."""
     return await coordinator.recover(
-        pair.ports(), key=key_of("SETTLEMENT"), network=NETWORK, runtime=pair.nodes["SH"].runtime
+        pair.ports(), key=key_of("SETTLEMENT"), network_hash=NETWORK_HASH, runtime=pair.nodes["SH"].runtime
     )
 
 

@@ -31,7 +31,7 @@ WRITE = SignedRequest(
     created=CREATED,
     expires=CREATED + 60,
     key_id=signatures.key_id(PUBLIC),
-    network="hugang-demo-5f0c",
+    genesis_hash=bytes.fromhex(VECTORS["ours"][0]["request"]["genesis_hash"]),
 )
 READ = dataclasses.replace(
     WRITE,
@@ -94,7 +94,8 @@ writes = st.builds(
     created=st.integers(0, 10**12 - 1),
     expires=st.integers(0, 10**12 - 1),
     key_id=_text("0123456789abcdef", 64, size_min=64),
-    network=_text("abc019", 10).map(lambda text: f"{text}.-"),
+    genesis_hash=st.binary(min_size=32, max_size=32),
+    parameters=st.permutations(signatures.PARAMETERS).map(tuple),
 )
 reads = writes.map(
     lambda request: dataclasses.replace(request, method="GET", content_type="", content_digest=b"", idempotency_key="")

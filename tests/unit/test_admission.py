@@ -19,6 +19,7 @@ from ledger.runtime import ManualRuntime, SystemRuntime
 
 KEY = Ed25519PrivateKey.from_private_bytes(b"k" * 32)
 NOW_NS = 1_767_225_600 * 10**9
+LEDGER, OTHER = bytes(32), bytes([1]) * 32
 OURS = authorities_of("127.0.0.1", 8701)
 
 pytestmark = pytest.mark.anyio
@@ -26,7 +27,7 @@ pytestmark = pytest.mark.anyio
 
 def signer(url: str = "http://127.0.0.1:8701") -> Signer:
     """Give a signer for our server."""
-    return Signer(url, KEY, "test-net")
+    return Signer(url, KEY, LEDGER)
 
 
 def scope_of(outgoing: Outgoing, *, host: str = "127.0.0.1:8701", **changes: Any) -> dict[str, Any]:
@@ -125,26 +126,26 @@ async def test_a_signed_read_is_read_with_its_query() -> None:
     """The base of a read covers path and query exactly as sent."""
     outgoing = signer().get("/v1/accounts", query_text({"cursor": "a b", "limit": 5, "none": None}), now_ns=NOW_NS)
     assert outgoing.target == "/v1/accounts?cursor=a%20b&limit=5"
-    reading = reading_of(scope_of(outgoing), authorities=OURS, network="test-net", at_ns=NOW_NS)
+    reading = reading_of(scope_of(outgoing), authorities=OURS, ledgers=(OTHER, LEDGER), at_ns=NOW_NS)
     assert (reading.request.path, reading.request.query) == ("/v1/accounts", "cursor=a%20b&limit=5")
 
 
 @pytest.mark.parametrize(
-    ("network", "later_s", "changes", "code"),
+    ("ledger", "later_s", "changes", "code"),
     [
-        ("other-net", 0, {}, "NETWORK_MISMATCH"),
-        ("test-net", 600, {}, "SIGNATURE_STALE"),
-        ("test-net", 0, {"query_string": "ü".encode()}, "PARAMETER_INVALID"),
-        ("test-net", 0, {"raw_path": "/ü".encode()}, "PARAMETER_INVALID"),
+        (OTHER, 0, {}, "LEDGER_MISMATCH"),
+        (LEDGER, 600, {}, "SIGNATURE_STALE"),
+        (LEDGER, 0, {"query_string": "ü".encode()}, "PARAMETER_INVALID"),
+        (LEDGER, 0, {"raw_path": "/ü".encode()}, "PARAMETER_INVALID"),
     ],
 )
 async def test_a_read_that_does_not_count_is_refused(
-    network: str, later_s: int, changes: dict[str, Any], code: str
+    ledger: bytes, later_s: int, changes: dict[str, Any], code: str
 ) -> None:
-    """A read for another network, too late, or beyond ASCII is refused."""
+    """A read for another ledger, too late, or beyond ASCII is refused."""
     scope = scope_of(signer().get("/v1/accounts", now_ns=NOW_NS), **changes)
     with pytest.raises(LedgerError) as caught:
-        reading_of(scope, authorities=OURS, network=network, at_ns=NOW_NS + later_s * 10**9)
+        reading_of(scope, authorities=OURS, ledgers=(ledger,), at_ns=NOW_NS + later_s * 10**9)
     assert caught.value.code == code
 
 

@@ -7,6 +7,7 @@ import io
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -25,6 +26,7 @@ from ledger.transfers import NO_MESSAGE, TRANSFER, Flag
 from tests.ledger_fixture import (
     GENESIS,
     GENESIS_BYTES,
+    GENESIS_HASH,
     LEDGER,
     START_S,
     Chain,
@@ -39,7 +41,9 @@ from tests.ledger_fixture import (
 
 CHAIN = reference_chain()
 EXPORT = export_bytes(CHAIN.store())
-GENESIS_HASH = genesis.genesis_hash(GENESIS)
+OTHER = genesis.genesis_hash(msgspec.structs.replace(GENESIS, ledger="HK"))
+SAME_NAME = genesis.network_hash(msgspec.structs.replace(GENESIS, created_ns=GENESIS.created_ns + 1))
+"""Another ledger's genesis hash, and the hash of another network of the same name."""
 RUNTIME = SystemRuntime()
 HEAD_SIZE = 16 + len(GENESIS_BYTES)
 FRAME_SIZE = 9
@@ -476,7 +480,12 @@ def test_a_signature_that_does_not_hold_is_named() -> None:
     [
         (statement("carol", "note", b"", serial=52), "KEY_REVOKED"),
         (statement("mallory", "note", b"", serial=52), "KEY_UNKNOWN"),
-        (statement("alice", "note", b"", serial=52, network="hugang-other"), "NETWORK_MISMATCH"),
+        (statement("alice", "note", b"", serial=52, network_hash=bytes(32)), "NETWORK_MISMATCH"),
+        (statement("alice", "note", b"", serial=52, network_hash=SAME_NAME), "NETWORK_MISMATCH"),
+        (
+            request("bob", "note", b"", idempotency_key="o", created_s=START_S + 20, genesis_hash=OTHER),
+            "LEDGER_MISMATCH",
+        ),
         (statement("alice", "note", b"nothing to see", serial=8), "REPEATED"),
         (statement("alice", "unheard", b"", serial=52), "BODY_MALFORMED"),
         (request("bob", "note", b"", idempotency_key="end-of-hold-3", created_s=START_S + 20), "IDEMPOTENCY_CONFLICT"),

@@ -24,7 +24,7 @@ from settlement.statements import (
     sign,
 )
 from tests.cycle_steps import Steps
-from tests.settlement_fixture import NETWORK, World, genesis_of, key_of, uetr_of
+from tests.settlement_fixture import NETWORK, NETWORK_HASH, World, genesis_of, key_of, uetr_of
 
 PAIR = (genesis_of("SH"), genesis_of("HK"))
 
@@ -154,7 +154,7 @@ def test_other_formats_are_refused(document: bytes) -> None:
 def replaced(document: bytes, place: int, body: Body, *, speaker: str, key: str) -> list[bytes]:
     """Give the statements with one said anew by whoever holds its key."""
     stored = parts(document)
-    stored[place] = messages.encode(sign(body, key=key_of(key), network=NETWORK, ledger=speaker))
+    stored[place] = messages.encode(sign(body, key=key_of(key), network_hash=NETWORK_HASH, ledger=speaker))
     return stored
 
 
@@ -246,17 +246,27 @@ def test_strangers_prove_nothing(document: bytes) -> None:
 
 
 def test_the_pair_must_be_one(document: bytes) -> None:
-    """Two genesis blocks of one ledger, of two networks or with other keys are no pair."""
+    """Two genesis blocks of one ledger, of two networks, though they share the name, or with other keys are no pair."""
     other = msgspec.structs.replace(PAIR[1], network="hugang-other")
+    same_name = msgspec.structs.replace(PAIR[1], created_ns=PAIR[1].created_ns + 1)
+    third = msgspec.structs.replace(PAIR[1], ledger="XX")
     parties = tuple(
         msgspec.structs.replace(party, public_key=PAIR[1].node("HK").public_key[::-1])
         if party.ledger == "HK"
         else party
         for party in PAIR[1].parties
     )
-    for pair in ((PAIR[0], PAIR[0]), (PAIR[0], other), (PAIR[0], msgspec.structs.replace(PAIR[1], parties=parties))):
+    strangers = (PAIR[0], other, same_name, third, msgspec.structs.replace(PAIR[1], parties=parties))
+    for pair in ((PAIR[0], stranger) for stranger in strangers):
         with pytest.raises(IntegrityFailure, match="GENESIS_PAIR"):
             verify(document, pair)
+
+
+def test_a_certificate_of_another_network_of_the_same_name(document: bytes) -> None:
+    """Statements that the same keys made in another network, which shares the name, prove nothing in this one."""
+    pair = tuple(msgspec.structs.replace(genesis, created_ns=genesis.created_ns + 1) for genesis in PAIR)
+    with pytest.raises(IntegrityFailure, match="CERTIFICATE_STATEMENT"):
+        verify(document, (pair[0], pair[1]))
 
 
 def test_certificates_chain(settled: Steps, document: bytes) -> None:

@@ -7,7 +7,17 @@ from typing import Any
 import msgspec
 import pytest
 
-from ledger.errors import Conflict, Forbidden, IntegrityFailure, LedgerError, MalformedInput, NotFound, Unavailable
+from ledger.errors import (
+    Conflict,
+    Forbidden,
+    IntegrityFailure,
+    LedgerError,
+    MalformedInput,
+    NotFound,
+    Unauthenticated,
+    Unavailable,
+)
+from ledger.genesis import network_hash
 from ledger.messages import Message, decode, parse
 from settlement import coordinator, statements
 from settlement.book import WindowState
@@ -25,7 +35,7 @@ from settlement.statements import (
     body_of,
 )
 from tests.cycle_fixture import Pair
-from tests.settlement_fixture import NETWORK, World, key_of
+from tests.settlement_fixture import CREATED_NS, NETWORK_HASH, World, genesis_of, key_of
 
 pytestmark = pytest.mark.anyio
 
@@ -33,7 +43,7 @@ pytestmark = pytest.mark.anyio
 def say(body: statements.Body, ledger: str = "--", key: str = "") -> Message:
     """Sign a statement as the operator or as the node of a ledger."""
     signer = key or ("SETTLEMENT" if ledger == "--" else f"NODE-{ledger}")
-    return statements.sign(body, key=key_of(signer), network=NETWORK, ledger=ledger)
+    return statements.sign(body, key=key_of(signer), network_hash=NETWORK_HASH, ledger=ledger)
 
 
 def kinds(messages: list[Message]) -> list[str]:
@@ -183,6 +193,18 @@ async def test_only_statements_are_delivered() -> None:
             await conduct.deliver([say(CloseBody(2))])
 
 
+async def test_statements_of_another_network_are_refused() -> None:
+    """What the same keys say in another network of the same name is refused by both nodes, and changes nothing."""
+    elsewhere = network_hash(msgspec.structs.replace(genesis_of("SH"), created_ns=CREATED_NS + 1))
+    async with Pair.make(world_with_payments()) as pair:
+        close = statements.sign(CloseBody(WINDOW), key=key_of("SETTLEMENT"), network_hash=elsewhere, ledger="--")
+        for node in pair.nodes.values():
+            before = node.machine.position
+            with pytest.raises(Unauthenticated, match="NETWORK_MISMATCH"):
+                await node.conduct.deliver([close])
+            assert node.machine.position == before
+
+
 async def test_views_say_where_a_window_stands() -> None:
     """A view crosses JSON and carries what an operator needs to go on after it forgot everything."""
     async with Pair.make(world_with_payments()) as pair:
@@ -286,7 +308,7 @@ class Scripted:
 def operator(pair: Pair, **changed: Any) -> Coordinator:
     """Give an operator over both nodes, the first voter's port changed."""
     ports = {at: Scripted(pair, at, **(changed if at == FIRST else {})) for at in LEDGERS}
-    return Coordinator(ports, key_of("SETTLEMENT"), NETWORK, pair.nodes["SH"].runtime)
+    return Coordinator(ports, key_of("SETTLEMENT"), NETWORK_HASH, pair.nodes["SH"].runtime)
 
 
 async def test_a_run_tells_its_stages() -> None:
@@ -296,7 +318,7 @@ async def test_a_run_tells_its_stages() -> None:
         report = await coordinator.run_cycle(
             pair.ports(),
             key=key_of("SETTLEMENT"),
-            network=NETWORK,
+            network_hash=NETWORK_HASH,
             window=WINDOW,
             runtime=pair.nodes["SH"].runtime,
             progress=seen.append,
@@ -381,7 +403,7 @@ async def test_nodes_too_far_apart_are_named() -> None:
         ports = operator(pair, window=lambda view: msgspec.structs.replace(view, number=9)).ports
         with pytest.raises(IntegrityFailure, match="WINDOWS_DIFFER"):
             await coordinator.recover(
-                ports, key=key_of("SETTLEMENT"), network=NETWORK, runtime=pair.nodes["SH"].runtime
+                ports, key=key_of("SETTLEMENT"), network_hash=NETWORK_HASH, runtime=pair.nodes["SH"].runtime
             )
 
 

@@ -12,7 +12,7 @@ from settlement.book import PEER, WindowState
 from settlement.statements import LEDGERS
 from tests.cosigning_fixture import Disk, Far, Watched
 from tests.receipt_fixture import PAIR
-from tests.settlement_fixture import NETWORK, World, key_of
+from tests.settlement_fixture import NETWORK, NETWORK_HASH, World, key_of
 
 pytestmark = pytest.mark.anyio
 
@@ -69,7 +69,7 @@ async def test_cosigning_precedes_netting() -> None:
         await coordinator.run_cycle(
             watched.pair.ports(),
             key=key_of("SETTLEMENT"),
-            network=NETWORK,
+            network_hash=NETWORK_HASH,
             window=1,
             runtime=watched.node("SH").runtime,
             progress=tell,

@@ -71,6 +71,14 @@ def test_the_page_shows_a_statement() -> None:
     assert f"```\n{base.decode('ascii')}```" in PAGE
 
 
+def test_the_page_shows_the_network() -> None:
+    """The JSON on the page is what the network hash of the example's genesis is taken over."""
+    text = PAGE.partition("```json\n")[2].partition("\n```")[0]
+    assert json.dumps(json.loads(text), separators=(",", ":")) == text
+    assert hashlib.sha256(text.encode()).hexdigest() == VECTORS["network_hash"]
+    assert VECTORS["network_hash"] == genesis.network_hash(genesis.decode(VECTORS["genesis"].encode())).hex()
+
+
 def test_the_page_shows_the_record() -> None:
     """The page's table has every field of a record with its offset and type."""
     kinds = {"<u8": "u64", "<i8": "i64", "<u4": "u32", "<u2": "u16"}
@@ -165,16 +173,36 @@ def read_body(body: bytes, entry_count: int, transfer_count: int) -> tuple[list[
     return stored, list(table[entry_count:]), read_records(bytes(rest), transfer_count)
 
 
-def check_message(stored: bytes, keys: dict[str, Ed25519PublicKey]) -> None:
-    """Check a message's signature and digest by its base alone."""
+def network_of(document: bytes) -> str:
+    """Hash what the page says that a network's genesis documents share."""
+    fields = json.loads(document)
+    assets = [{name: asset[name] for name in ("code", "scale", "kind", "home")} for asset in fields["assets"]]
+    named = ("code", "name", "roles", "public_key", "ledger")
+    speakers = [party for party in fields["parties"] if party["ledger"] or {"node", "settlement"} & {*party["roles"]}]
+    parties = [{name: party[name] for name in named} | {"roles": sorted(party["roles"])} for party in speakers]
+    shared = {
+        "format": "hugang-network/0",
+        "network": fields["network"],
+        "created_ns": fields["created_ns"],
+        "assets": sorted(assets, key=lambda asset: asset["code"]),
+        "parties": sorted(parties, key=lambda party: party["code"]),
+    }
+    text = json.dumps(shared, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def check_message(stored: bytes, keys: dict[str, Ed25519PublicKey], document: bytes) -> None:
+    """Check a message's signature and digest by its base alone, and that it is for the ledger of a genesis."""
     kind, base, signature, body = read_stored(stored)
     text = base.decode("ascii")
     if kind == 2:
         lines = dict(line.split(" ", 1) for line in text.splitlines()[1:])
         assert lines["digest"] == hashlib.sha256(body).hexdigest()
+        assert lines["network"] == network_of(document)
         keys[lines["signer"]].verify(signature, base)
     else:
         keys[text.split('keyid="')[1][:64]].verify(signature, base)
+        assert f';tag="hugang/1:{hashlib.sha256(document).hexdigest()}"' in text
 
 
 def test_the_page_is_enough() -> None:
@@ -201,7 +229,7 @@ def test_the_page_is_enough() -> None:
         leaves += [leaf(b"\2" + record) for record in records[:expired_count]]
         used = expired_count
         for message, count in zip(stored, counts, strict=True):
-            check_message(message, keys)
+            check_message(message, keys, document)
             leaves.append(leaf(b"\1" + hashlib.sha256(message).digest()))
             leaves += [leaf(b"\2" + record) for record in records[used : used + count]]
             used += count

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from typing import Any
+
 import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ledger import genesis, messages
-from ledger.errors import Conflict, MalformedInput, NotFound, Unauthenticated
+from ledger.errors import Conflict, IntegrityFailure, MalformedInput, NotFound, Unauthenticated
 from ledger.genesis import Genesis, GenesisAsset, GenesisParty
 from ledger.parties import Role
 
@@ -159,3 +163,99 @@ def test_unknown_key_and_party_are_not_found() -> None:
         directory.revoke("00" * 32, 1)
     with pytest.raises(NotFound):
         directory.by_code("NOBODY")
+
+
+# --- the network ------------------------------------------------------------------------------------------------------
+
+
+def pair() -> tuple[Genesis, Genesis]:
+    """Give the documents of two ledgers that share nothing but what makes their network."""
+    nodes = (
+        GenesisParty(code="NODE-SH", name="Node", roles=("node",), public_key=public_key(1).hex(), ledger="SH"),
+        GenesisParty(code="NODE-HK", name="Node", roles=("node",), public_key=public_key(2).hex(), ledger="HK"),
+        GenesisParty(code="SETTLE", name="Op", roles=("settlement", "auditor"), public_key=public_key(3).hex()),
+    )
+    home = GenesisAsset(code="CNY", number=1, scale=2, kind="money", home="SH")
+    away = GenesisAsset(code="HKD", number=2, scale=2, kind="money", home="HK")
+    issuer = GenesisParty(code="PBOC", name="Issuer", roles=("issuer",), public_key=public_key(4).hex())
+    shanghai = msgspec.structs.replace(example(), assets=(home, away), parties=(*nodes, issuer))
+    hong_kong = msgspec.structs.replace(
+        shanghai,
+        ledger="HK",
+        test_clock=True,
+        assets=(msgspec.structs.replace(away, number=7), msgspec.structs.replace(home, number=9)),
+        parties=(
+            msgspec.structs.replace(nodes[2], roles=("auditor", "settlement")),
+            *nodes[:2],
+            GenesisParty(code="REG", name="Registrar", roles=("registrar",), public_key=public_key(5).hex()),
+        ),
+    )
+    return shanghai, hong_kong
+
+
+def test_two_ledgers_make_one_network() -> None:
+    """Both documents give one network hash, whatever each ledger has of its own: numbers, order, clock, parties."""
+    shanghai, hong_kong = pair()
+    assert genesis.network_hash(shanghai) == genesis.network_hash(hong_kong)
+    genesis.check_pair(shanghai, hong_kong)
+
+
+def test_the_network_is_hashed_as_the_page_says() -> None:
+    """The network hash is SHA-256 over the JSON that docs/formats.md describes, written here without our encoder."""
+    shared = {
+        "format": "hugang-network/0",
+        "network": "net-1",
+        "created_ns": 1_700_000_000_000_000_000,
+        "assets": [
+            {"code": "CNY", "scale": 2, "kind": "money", "home": "SH"},
+            {"code": "HKD", "scale": 2, "kind": "money", "home": "HK"},
+        ],
+        "parties": [
+            {"code": code, "name": name, "roles": roles, "public_key": public_key(seed).hex(), "ledger": ledger}
+            for code, name, roles, seed, ledger in (
+                ("NODE-HK", "Node", ["node"], 2, "HK"),
+                ("NODE-SH", "Node", ["node"], 1, "SH"),
+                ("SETTLE", "Op", ["auditor", "settlement"], 3, ""),
+            )
+        ],
+    }
+    text = json.dumps(shared, separators=(",", ":"))
+    assert genesis.network_hash(pair()[1]) == hashlib.sha256(text.encode()).digest()
+
+
+@pytest.mark.parametrize(
+    ("what", "changes"),
+    [
+        ("document", {"network": "net-2"}),
+        ("document", {"created_ns": 1_700_000_000_000_000_001}),
+        ("asset", {"code": "EUR"}),
+        ("asset", {"scale": 3}),
+        ("asset", {"kind": "memo"}),
+        ("asset", {"home": "HK"}),
+        ("party", {"code": "NODE-2"}),
+        ("party", {"name": "Other"}),
+        ("party", {"roles": ("node", "registrar")}),
+        ("party", {"roles": ()}),
+        ("party", {"public_key": public_key(9).hex()}),
+        ("party", {"ledger": "XX"}),
+    ],
+)
+def test_whatever_both_share_makes_another_network(what: str, changes: dict[str, Any]) -> None:
+    """A change of name, birth, asset or of anybody who may speak makes another network, and the two no pair."""
+    shanghai, hong_kong = pair()
+    if what == "asset":
+        changes = {"assets": (msgspec.structs.replace(hong_kong.assets[1], **changes), hong_kong.assets[0])}
+    if what == "party":
+        first, second, third, fourth = hong_kong.parties
+        changes = {"parties": (first, msgspec.structs.replace(second, **changes), third, fourth)}
+    other = msgspec.structs.replace(hong_kong, **changes)
+    assert genesis.network_hash(other) != genesis.network_hash(hong_kong)
+    with pytest.raises(IntegrityFailure, match="GENESIS_PAIR"):
+        genesis.check_pair(shanghai, other)
+
+
+def test_a_ledger_is_no_pair_with_itself() -> None:
+    """Two documents of one ledger are no pair, though they are of one network."""
+    for one in pair():
+        with pytest.raises(IntegrityFailure, match="GENESIS_PAIR"):
+            genesis.check_pair(one, one)

@@ -13,6 +13,7 @@ import pytest
 from ledger import journal, logs, merkle, messages, receipts, signatures
 from ledger.checkpoint import Checkpoint
 from ledger.errors import IntegrityFailure
+from ledger.genesis import Genesis, genesis_hash, network_hash
 from ledger.journal import Header
 from ledger.machine import message_leaf, record_leaf
 from ledger.messages import Kind, Message
@@ -25,17 +26,19 @@ from settlement.payment_receipts import Claim, PaymentReceipt, verify
 from settlement.statements import Completeness, DecisionBody
 from settlement.views import PaymentStatus
 from tests.receipt_fixture import PAIR
-from tests.settlement_fixture import CREATED_NS, NETWORK, SECOND, key_of, money, uetr_of
+from tests.settlement_fixture import CREATED_NS, NETWORK, NETWORK_HASH, SECOND, key_of, money, uetr_of
 
 UETR = uetr_of("lie")
 NUMBER = int(UETR.replace("-", ""), 16)
 DEBTOR, CREDITOR, ABROAD = "SH580000000019", "SH310000000020", "HK130000000024"
 WINDOW = 3
 ROOT = merkle.EMPTY_ROOT
+ELSEWHERE = msgspec.structs.replace(PAIR["SH"], created_ns=CREATED_NS - 1)
+"""The genesis of another network, which has the same name and the same keys."""
 
 
-def request(topic: str = "/v1/payments", body: bytes | None = None) -> Message:
-    """Sign a payment as Ann."""
+def request(topic: str = "/v1/payments", body: bytes | None = None, *, made_for: Genesis = PAIR["SH"]) -> Message:
+    """Sign a payment as Ann, made for a ledger."""
     content = {"uetr": UETR, "debtor": DEBTOR, "creditor": CREDITOR, "money": money(500)}
     data = msgspec.json.encode(content) if body is None else body
     key = key_of("ann")
@@ -46,7 +49,7 @@ def request(topic: str = "/v1/payments", body: bytes | None = None) -> Message:
         created=CREATED_NS // SECOND,
         expires=CREATED_NS // SECOND + 60,
         key_id=messages.key_id_of(messages.public_bytes(key)),
-        network=NETWORK,
+        genesis_hash=genesis_hash(made_for),
         content_type="application/json",
         content_digest=hashlib.sha256(data).digest(),
         idempotency_key="lie",
@@ -57,7 +60,7 @@ def request(topic: str = "/v1/payments", body: bytes | None = None) -> Message:
 def listed(ledger: str = "SH", key: str = "NODE-SH") -> Message:
     """Sign something as a list."""
     return messages.statement(
-        key_of(key), network=NETWORK, ledger=ledger, kind="list", subject=f"{WINDOW}/0", body=b"rows"
+        key_of(key), network_hash=NETWORK_HASH, ledger=ledger, kind="list", subject=f"{WINDOW}/0", body=b"rows"
     )
 
 
@@ -97,7 +100,14 @@ def claim(**fields: Any) -> Claim:
     return Claim(**(usual | fields))
 
 
-def decision(*, ledger: str | None = None, key: str = "", body: bytes | None = None, **counts: int) -> Message:
+def decision(
+    *,
+    ledger: str | None = None,
+    key: str = "",
+    body: bytes | None = None,
+    said_in: Genesis = PAIR["SH"],
+    **counts: int,
+) -> Message:
     """Sign the commit of the window, with a body that counts what it likes."""
     last = statements.last_voter(WINDOW) if ledger is None else ledger
     left = sum(counts.values())
@@ -112,7 +122,7 @@ def decision(*, ledger: str | None = None, key: str = "", body: bytes | None = N
     made = DecisionBody(WINDOW, 1, ROOT, True, ROOT, ROOT, tuple(direction.values()))
     return messages.statement(
         key_of(key or f"NODE-{last}"),
-        network=NETWORK,
+        network_hash=network_hash(said_in),
         ledger=last,
         kind="decision",
         subject=f"{WINDOW}/1",
@@ -243,13 +253,53 @@ def test_records_of_the_payees_ledger() -> None:
     there = claim(window=WINDOW, creditor=ABROAD, status=PaymentStatus.ACCEPTED)
     rows = pending(Group.INCOMING, credit=24)
     sentence = "not that of the payment on its payee's ledger"
-    contradicted(forged(request(), rows, there, ledger="HK"), sentence)
+    contradicted(forged(request(made_for=PAIR["HK"]), rows, there, ledger="HK"), sentence)
     contradicted(forged(listed("HK", "NODE-SH"), rows, there, whole=False, key="NODE-SH", ledger="HK"), sentence)
     for changes in ({"leg": int(Leg.PROVIDER_PAYS)}, {"id_lo": 5}):
         other = pending(Group.INCOMING, credit=24, **changes)
         contradicted(forged(listed(), other, there, whole=False, key="NODE-SH", ledger="HK"), sentence)
     wrong_group = pending(Group.INCOMING, credit=24, group=group_of(WINDOW, Group.OUTGOING))
     contradicted(forged(listed(), wrong_group, there, whole=False, key="NODE-SH", ledger="HK"), "not one that records")
+
+
+def test_a_request_made_for_the_other_ledger() -> None:
+    """A node that journals what its payer, with the same key on both ledgers, made for the other one is found out."""
+    for made_for, ledger in (("HK", "SH"), ("SH", "HK")):
+        lie = forged(request(made_for=PAIR[made_for]), records(Leg.PAYER), claim(), ledger=ledger)
+        for trusted in ((PAIR["SH"],), (PAIR["HK"],), (PAIR["SH"], PAIR["HK"]), (PAIR["HK"], PAIR["SH"])):
+            with pytest.raises(IntegrityFailure, match="made for another ledger") as caught:
+                verify(lie, *trusted)
+            assert caught.value.code == "RECEIPT_INVALID"
+
+
+def test_a_request_made_for_a_third_ledger() -> None:
+    """What was made for a third ledger is found out by the genesis of the one that shows it; else it is not proven."""
+    lie = forged(request(made_for=ELSEWHERE), records(Leg.PAYER), claim())
+    for trusted in ((PAIR["SH"],), (PAIR["SH"], PAIR["HK"]), (PAIR["HK"], PAIR["SH"])):
+        with pytest.raises(IntegrityFailure, match="made for another ledger"):
+            verify(lie, *trusted)
+    assert not verify(lie, PAIR["HK"]).is_addressee_proven
+    straight = forged(request(), records(Leg.PAYER), claim())
+    assert verify(straight, PAIR["SH"]).is_addressee_proven
+    assert verify(straight, PAIR["HK"], PAIR["SH"]).is_addressee_proven
+    assert not verify(straight, PAIR["HK"]).is_addressee_proven
+
+
+def test_a_decision_of_another_network_of_the_same_name() -> None:
+    """The decision that the same keys signed in another network, which shares the name, is no evidence here."""
+    settled = claim(window=WINDOW)
+    lie = forged(request(), pending(), settled, evidence=[decision(said_in=ELSEWHERE)])
+    with pytest.raises(IntegrityFailure, match="no statement by a party of the genesis") as caught:
+        verify(lie, PAIR["SH"])
+    assert caught.value.code == "RECEIPT_INVALID"
+
+
+def test_the_two_genesis_must_be_a_pair() -> None:
+    """A receipt is not held to two documents of one ledger, or of two networks that share a name."""
+    straight = forged(request(), records(Leg.PAYER), claim())
+    for other in (PAIR["SH"], ELSEWHERE, msgspec.structs.replace(PAIR["HK"], created_ns=CREATED_NS + 1)):
+        with pytest.raises(IntegrityFailure, match="GENESIS_PAIR"):
+            verify(straight, PAIR["SH"], other)
 
 
 def test_nobody_is_no_address() -> None:

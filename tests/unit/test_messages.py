@@ -11,13 +11,14 @@ from ledger import messages
 from ledger.errors import LedgerError, MalformedInput, Unauthenticated
 from ledger.messages import Kind, Message
 
+NETWORK_HASH = bytes(range(32, 64))
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 OTHER_KEY = Ed25519PrivateKey.from_private_bytes(bytes(32))
 
 
 def proposal(body: bytes = b"body") -> Message:
     """Give a signed statement to bend."""
-    return messages.statement(KEY, network="net-1", ledger="SH", kind="proposal", subject="2/1", body=body)
+    return messages.statement(KEY, network_hash=NETWORK_HASH, ledger="SH", kind="proposal", subject="2/1", body=body)
 
 
 def test_statement_says_what_it_was_made_from() -> None:
@@ -25,7 +26,8 @@ def test_statement_says_what_it_was_made_from() -> None:
     envelope = messages.parse(proposal())
 
     assert envelope.topic == "statement:proposal"
-    assert (envelope.subject, envelope.network, envelope.ledger) == ("2/1", "net-1", "SH")
+    assert (envelope.subject, envelope.network_hash, envelope.ledger) == ("2/1", NETWORK_HASH, "SH")
+    assert envelope.genesis_hash == b""
     assert envelope.key_id == messages.key_id_of(messages.public_bytes(KEY))
 
 
@@ -65,10 +67,14 @@ def test_body_swapped_after_signing_is_refused() -> None:
         (b"subject 2/1", b"subject 2"),
         (b"ledger SH", b"ledger sh"),
         (b"kind proposal", b"kind Proposal"),
-        (b"network net-1", b"network  net-1"),
+        (b"network ", b"network  "),
+        (b"network 20", b"network "),
+        (b"network 20", b"network 2020"),
+        (b"2a2b", b"2A2b"),
+        (NETWORK_HASH.hex().encode(), b"net-1"),
         (b"hugang-statement/0", b"hugang-statement/1"),
         (b"\nsubject", b"\r\nsubject"),
-        (b"network net-1\n", b""),
+        (b"network " + NETWORK_HASH.hex().encode() + b"\n", b""),
     ],
 )
 def test_base_out_of_form_is_refused(old: bytes, new: bytes) -> None:
@@ -86,6 +92,17 @@ def test_trailing_line_is_refused() -> None:
 
     with pytest.raises(MalformedInput):
         messages.parse(Message(message.kind, message.base + b"\n", message.signature, message.body))
+
+
+def test_statement_belongs_to_its_network() -> None:
+    """A statement that was said in another network is refused, whatever ledger's genesis is at hand."""
+    envelope = messages.parse(proposal())
+    messages.check_addressee(envelope, genesis_hash=bytes(32), network_hash=NETWORK_HASH)
+
+    for network_hash in (bytes(32), b"", NETWORK_HASH[:31]):
+        with pytest.raises(Unauthenticated) as caught:
+            messages.check_addressee(envelope, genesis_hash=NETWORK_HASH, network_hash=network_hash)
+        assert caught.value.code == "NETWORK_MISMATCH"
 
 
 @given(st.binary(max_size=300), st.binary(max_size=300), st.sampled_from(list(Kind)))

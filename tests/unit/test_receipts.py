@@ -20,7 +20,7 @@ from ledger.messages import Kind, Message
 from ledger.receipts import FORMAT, ReceiptView, Wanted, join, make_receipt, verify_receipt
 from ledger.transfers import TRANSFER
 from tests.receipt_fixture import COSIGNED_AT_S, PAIR, Journals, cosigned_note, journals
-from tests.settlement_fixture import NETWORK, genesis_of, key_of
+from tests.settlement_fixture import NETWORK, NETWORK_HASH, genesis_of, key_of
 
 SIZE_MAX = 8 * 1024
 HUGE = 100_000_000
@@ -248,9 +248,22 @@ def test_a_part_that_its_node_has_not_signed(single: bytes) -> None:
 
 
 def test_another_network(single: bytes) -> None:
-    """A receipt is refused under the genesis of another network with the same keys."""
+    """A receipt is refused under the genesis of another network with the same keys, and if it has the name too."""
     other = msgspec.structs.replace(genesis_of("SH"), network="hugang-other")
     refused(single, "RECEIPT_INVALID", other)
+    same_name = msgspec.structs.replace(genesis_of("SH"), created_ns=1)
+    assert "another ledger" in refused(single, "RECEIPT_INVALID", same_name)
+
+
+def test_whether_the_ledger_is_proven_is_said(both: bytes) -> None:
+    """That a request was made for its ledger needs that ledger's genesis; a statement is for both ledgers alike."""
+    proven = [part.is_addressee_proven for part in verify_receipt(both, PAIR["SH"]).parts]
+    assert proven == [True, True]
+    payee, payer = verify_receipt(both, PAIR["HK"]).parts
+    assert (payee.envelope.topic, payee.is_addressee_proven) == ("statement:list", True)
+    assert (payer.envelope.topic, payer.is_addressee_proven) == ("/v1/payments", False)
+    proven = [part.is_addressee_proven for part in verify_receipt(both, PAIR["HK"], PAIR["SH"]).parts]
+    assert proven == [True, True]
 
 
 def test_a_ledger_the_genesis_does_not_know(single: bytes) -> None:
@@ -326,16 +339,16 @@ def test_evidence_by_nobody(made: Journals, single: bytes) -> None:
     (item,) = content.evidence
     entry = made.sources["SH"].reader.entry(content.message.position)
     stranger = messages.statement(
-        key_of("ann"), network=NETWORK, ledger="SH", kind="decision", subject="2/1", body=b"body"
+        key_of("ann"), network_hash=NETWORK_HASH, ledger="SH", kind="decision", subject="2/1", body=b"body"
     )
     foreign = messages.statement(
-        key_of("NODE-SH"), network="other", ledger="SH", kind="decision", subject="2/1", body=b"body"
+        key_of("NODE-SH"), network_hash=bytes(32), ledger="SH", kind="decision", subject="2/1", body=b"body"
     )
     for message in (entry.message, stranger, foreign):
         changed = msgspec.structs.replace(item, message=messages.encode(message))
         assert "no statement" in refused(lie(single, evidence=(changed,)), "RECEIPT_INVALID")
     unjournaled = messages.statement(
-        key_of("NODE-SH"), network=NETWORK, ledger="SH", kind="decision", subject="2/1", body=b"body"
+        key_of("NODE-SH"), network_hash=NETWORK_HASH, ledger="SH", kind="decision", subject="2/1", body=b"body"
     )
     changed = msgspec.structs.replace(item, message=messages.encode(unjournaled))
     refused(lie(single, evidence=(changed,)), "RECEIPT_INVALID")

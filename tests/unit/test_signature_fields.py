@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+from datetime import UTC, datetime
+from typing import Any
 
 import http_message_signatures as standard
 import pytest
@@ -18,6 +20,7 @@ from tests.unit.signed import (
     KEY,
     PUBLIC,
     READ,
+    VECTORS,
     WRITE,
     Headers,
     base_of,
@@ -54,9 +57,10 @@ def _keys() -> standard.HTTPSignatureKeyResolver:
     return standard.MappingKeyResolver(public_keys={name: KEY.public_key()}, private_keys={name: KEY})
 
 
-def _verified_elsewhere(message: Message, network: str) -> list[standard.VerifyResult]:
+def _verified_elsewhere(message: Message, genesis_hash: bytes) -> list[standard.VerifyResult]:
     verifier = Verifier(signature_algorithm=standard.algorithms.ED25519, key_resolver=_keys())
-    return verifier.verify(message, max_age=None, expect_tag=f"hugang/1:{network}", expect_label="hugang")
+    tag = f"hugang/1:{genesis_hash.hex()}"
+    return verifier.verify(message, max_age=None, expect_tag=tag, expect_label="hugang")
 
 
 @given(request=requests)
@@ -65,7 +69,7 @@ def test_another_implementation_accepts_ours(request: SignedRequest) -> None:
     request = dataclasses.replace(request, key_id=signatures.key_id(PUBLIC))
     base = base_of(request)
     message = Message(request, signatures.headers_for(base, signatures.sign(KEY, base)))
-    (result,) = _verified_elsewhere(message, request.network)
+    (result,) = _verified_elsewhere(message, request.genesis_hash)
     assert list(result.covered_components)[:-1] == [f'"{name}"' for name in request.profile.value]
     lines = "\n".join(f"{name}: {value}" for name, value in result.covered_components.items())
     assert lines.encode() == base
@@ -77,43 +81,61 @@ def test_another_implementation_refuses_ours_when_changed() -> None:
     fields = signatures.headers_for(base, signatures.sign(KEY, base))
     message = Message(dataclasses.replace(WRITE, path="/v1/batches"), fields)
     with pytest.raises(InvalidSignature):
-        _verified_elsewhere(message, WRITE.network)
+        _verified_elsewhere(message, WRITE.genesis_hash)
+
+
+ELSEWHERE = tuple(VECTORS["another_order"]["parameters"])
+"""The order in which the other implementation writes the parameters; it cannot be told another."""
+
+
+def signed_elsewhere(message: Message, request: SignedRequest, **body: Any) -> Headers:
+    """Sign with nothing but the other implementation's public ``sign``; gives the header fields as they arrive."""
+    signer = standard.HTTPMessageSigner(signature_algorithm=standard.algorithms.ED25519, key_resolver=_keys())
+    signer.sign(
+        message,
+        key_id=signatures.key_id(PUBLIC),
+        created=datetime.fromtimestamp(request.created, UTC),
+        expires=datetime.fromtimestamp(request.expires, UTC),
+        label=signatures.LABEL,
+        tag=f"hugang/1:{request.genesis_hash.hex()}",
+        covered_component_ids=request.profile.value,
+        **body,
+    )
+    return [(name.lower().encode(), value.encode()) for name, value in message.headers.items()]
 
 
 @given(request=requests)
 def test_we_accept_another_implementation(request: SignedRequest) -> None:
-    """A request signed by the independent implementation, with our components and parameters, is accepted."""
-    request = dataclasses.replace(request, key_id=signatures.key_id(PUBLIC))
-    headers = {}
-    if request.profile is Profile.WRITE:
-        digest = base64.b64encode(request.content_digest).decode()
+    """Whatever the independent implementation signs, told our components and tag, is accepted in its own order."""
+    moments = {name: getattr(request, name) % 2**37 for name in ("created", "expires")}
+    request = dataclasses.replace(request, key_id=signatures.key_id(PUBLIC), parameters=ELSEWHERE, **moments)
+    headers, digest = {}, base64.b64encode(request.content_digest).decode()
+    is_write = request.profile is Profile.WRITE
+    if is_write:
         headers = {
             "Content-Type": request.content_type,
             "Content-Digest": f"sha-256=:{digest}:",
             "Idempotency-Key": f'"{request.idempotency_key}"',
         }
-    message = Message(request, headers)
-    signer = standard.HTTPMessageSigner(signature_algorithm=standard.algorithms.ED25519)
-    parameters = {
-        "created": request.created,
-        "expires": request.expires,
-        "keyid": request.key_id,
-        "alg": "ed25519",
-        "tag": f"hugang/1:{request.network}",
-    }
-    text, node, _ = signer._build_signature_base(
-        message,
-        covered_component_ids=signer._parse_covered_component_ids(request.profile.value),
-        signature_params=parameters,
-    )
-    signature = standard.algorithms.ED25519(private_key=KEY).sign(text.encode())
-    prepared = standard.PreparedSignature(text.encode(), str(node), "hugang", "ed25519")
-    signer.apply(message, prepared, signature)
-    arrived = [(name.lower().encode(), value.encode()) for name, value in message.headers.items()]
-    base, found = received(request, arrived)
-    assert (base, found) == (text.encode(), signature)
+    arrived = signed_elsewhere(Message(request, headers), request, use_existing_digest=is_write)
+    base, signature = received(request, arrived)
     assert signatures.parse_signature_base(base) == request
-    signatures.verify(PUBLIC, found, base)
+    assert base_of(request) == base
+    signatures.verify(PUBLIC, signature, base)
+
+
+def test_another_implementation_makes_the_golden_signature() -> None:
+    """The vector with the parameters in another order is what the independent implementation signs over its body."""
+    case = VECTORS["another_order"]
+    body = case["body"].encode()
+    request = signatures.parse_signature_base(case["base"].encode())
+    headers = {name: case["headers"][name] for name in ("Content-Type", "Idempotency-Key")}
+    arrived = signed_elsewhere(Message(request, headers), request, body=body)
+    assert {name.decode().title(): value.decode() for name, value in arrived} == case["headers"]
+    base, signature = received(request, arrived)
+    assert (base.decode(), signature.hex()) == (case["base"], case["signature"])
+    assert request.parameters == ELSEWHERE != signatures.PARAMETERS
+    signatures.check_digest(request, body)
 
 
 # --- header fields ----------------------------------------------------------------------------------------------------
@@ -193,6 +215,10 @@ INPUT_TEXT = signatures.headers_for(base_of(WRITE), bytes(64))["Signature-Input"
         ("signature-input", INPUT_TEXT.replace("(", "( ")),
         ("signature-input", INPUT_TEXT.replace('"idempotency-key"', '"idempotency-key";sf')),
         ("signature-input", INPUT_TEXT + "é"),
+        ("signature-input", f"{INPUT_TEXT};created=1750233600"),
+        ("signature-input", f'{INPUT_TEXT};nonce="n"'),
+        ("signature-input", INPUT_TEXT.replace(';alg="ed25519"', "")),
+        ("signature-input", INPUT_TEXT.replace(";created", "; created")),
         ("idempotency-key", "order-1"),
         ("idempotency-key", '"order-1'),
         ("idempotency-key", '"order-1";a'),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import itertools
 from typing import Any
 
 import pytest
@@ -53,8 +54,8 @@ def test_rfc_9421_appendix_b_2_6_is_not_our_profile() -> None:
 def test_our_profiles_are_golden(case: dict[str, Any]) -> None:
     """Each profile's example has its golden base, signature and header fields."""
     fields = dict(case["request"])
-    if "content_digest" in fields:
-        fields["content_digest"] = bytes.fromhex(fields["content_digest"])
+    for name in {"content_digest", "genesis_hash"} & set(fields):
+        fields[name] = bytes.fromhex(fields[name])
     base = signatures.signature_base(**fields)
     assert base.decode() == case["base"]
     signature = signatures.sign(KEY, base)
@@ -167,11 +168,15 @@ def test_a_cut_base_is_refused(cut: int) -> None:
         ({"expires": 10**12}, "@signature-params"),
         ({"key_id": "ab"}, "@signature-params"),
         ({"key_id": "A" * 64}, "@signature-params"),
-        ({"network": ""}, "@signature-params"),
-        ({"network": "-a"}, "@signature-params"),
-        ({"network": "Upper"}, "@signature-params"),
-        ({"network": 'a";x="'}, "@signature-params"),
-        ({"network": "a" * 65}, "@signature-params"),
+        ({"genesis_hash": b""}, "@signature-params"),
+        ({"genesis_hash": bytes(31)}, "@signature-params"),
+        ({"genesis_hash": bytes(33)}, "@signature-params"),
+        ({"parameters": ()}, "@signature-params"),
+        ({"parameters": signatures.PARAMETERS[:4]}, "@signature-params"),
+        ({"parameters": (*signatures.PARAMETERS, "nonce")}, "@signature-params"),
+        ({"parameters": (*signatures.PARAMETERS[:4], "nonce")}, "@signature-params"),
+        ({"parameters": (*signatures.PARAMETERS, "created")}, "@signature-params"),
+        ({"parameters": (*signatures.PARAMETERS[:4], "created")}, "@signature-params"),
     ],
 )
 def test_every_part_has_its_form(change: dict[str, Any], part: str | None) -> None:
@@ -197,10 +202,10 @@ def test_a_read_covers_no_content(field: str) -> None:
         ("query", "a\nb"),
         ("content_type", "application/json\n"),
         ("idempotency_key", "a\nb"),
-        ("network", 'a"\n'),
+        ("parameters", (*signatures.PARAMETERS[:4], "tag\n")),
     ],
 )
-def test_no_part_breaks_the_line(field: str, value: str) -> None:
+def test_no_part_breaks_the_line(field: str, value: object) -> None:
     """A line break in a part cannot make other lines of the base."""
     with pytest.raises(MalformedInput) as caught:
         base_of(dataclasses.replace(WRITE, **{field: value}))
@@ -219,7 +224,6 @@ def test_a_base_is_bounded() -> None:
         idempotency_key="k" * 128,
         created=10**12 - 2,
         expires=10**12 - 1,
-        network="a" * 64,
     )
     assert len(base_of(largest)) <= signatures.BASE_SIZE_MAX
     with pytest.raises(MalformedInput) as caught:
@@ -233,12 +237,17 @@ def test_a_base_is_bounded() -> None:
         (';alg="ed25519"', ""),
         (';alg="ed25519"', ';alg="rsa-pss-sha512"'),
         ("hugang/1:", "hugang/2:"),
-        ("created=1750233600;expires=1750233660", "expires=1750233660;created=1750233600"),
         ("created=1750233600", "created=01750233600"),
         ("created=1750233600", "created=+1750233600"),
         ("created=1750233600", "created=1750233600.0"),
         ("created=1750233600", "created=\u0661"),
-        (';tag="', ';nonce="n";tag="'),
+        (";created=", "; created="),
+        (";created=", " ;created="),
+        (";created=", ";created ="),
+        (";created=", ";Created="),
+        (";created=", ";;created="),
+        ('tag="hugang/1:', 'tag="hugang/1:0'),
+        ("hugang/1:7b", "hugang/1:7B"),
         ('"@method" "@authority"', '"@authority" "@method"'),
         ('"@method" ', ""),
         ('"@query")', '"@query" "date")'),
@@ -251,12 +260,67 @@ def test_a_base_is_bounded() -> None:
     ],
 )
 def test_every_spelling_counts(old: str, new: str) -> None:
-    """Other order, other parameters, other numbers, other lines: the base is refused."""
+    """Other components, other spacing, other numbers, other lines: the base is refused."""
     text = base_of(READ).decode()
     assert old in text
     with pytest.raises(MalformedInput) as caught:
         signatures.parse_signature_base(text.replace(old, new).encode())
     assert caught.value.code == "SIGNATURE_PROFILE"
+
+
+def parameters_of(text: str) -> list[str]:
+    """Give the parameters of a base as they stand behind the last parenthesis."""
+    return text.rpartition(")")[2].split(";")[1:]
+
+
+def with_parameters(text: str, parameters: list[str]) -> bytes:
+    """Give a base with these parameters instead."""
+    return (text.rpartition(")")[0] + ")" + "".join(f";{parameter}" for parameter in parameters)).encode()
+
+
+@pytest.mark.parametrize("request_", [READ, WRITE], ids=["read", "write"])
+def test_parameters_stand_in_any_order(request_: SignedRequest) -> None:
+    """Each order of the five parameters is a base of its own, which reads as that order and writes the same bytes."""
+    text = base_of(request_).decode()
+    bases = set()
+    for order in itertools.permutations(parameters_of(text)):
+        base = with_parameters(text, list(order))
+        read = signatures.parse_signature_base(base)
+        assert read.parameters == tuple(parameter.partition("=")[0] for parameter in order)
+        assert dataclasses.replace(read, parameters=signatures.PARAMETERS) == request_
+        assert base_of(read) == base
+        bases.add(base)
+    assert len(bases) == 120
+
+
+@pytest.mark.parametrize("name", signatures.PARAMETERS)
+def test_each_parameter_stands_there_once(name: str) -> None:
+    """A parameter that is missing, doubled, or doubled in another's place is refused, with the same value too."""
+    text = base_of(WRITE).decode()
+    parameters = parameters_of(text)
+    (own,) = [parameter for parameter in parameters if parameter.startswith(f"{name}=")]
+    others = [parameter for parameter in parameters if parameter != own]
+    for bent in (others, [own, *parameters], [*parameters, own], *([own, own, *four[1:]] for four in rotated(others))):
+        with pytest.raises(MalformedInput) as caught:
+            signatures.parse_signature_base(with_parameters(text, list(bent)))
+        assert code_of(caught) == ("SIGNATURE_PROFILE", "@signature-params")
+
+
+def rotated(items: list[str]) -> list[list[str]]:
+    """Give all rotations of a list."""
+    return [items[at:] + items[:at] for at in range(len(items))]
+
+
+@pytest.mark.parametrize("extra", ['nonce="n"', "nonce=1", 'context="x"', "created", 'alg="rsa-v1_5-sha256"', ""])
+def test_no_other_parameter_stands_there(extra: str) -> None:
+    """A sixth parameter is refused wherever it stands, and so is one in the place of another."""
+    text = base_of(READ).decode()
+    parameters = parameters_of(text)
+    for at in range(6):
+        for bent in ([*parameters[:at], extra, *parameters[at:]], [*parameters[:at], extra, *parameters[at + 1 :]]):
+            with pytest.raises(MalformedInput) as caught:
+                signatures.parse_signature_base(with_parameters(text, bent))
+            assert code_of(caught) == ("SIGNATURE_PROFILE", "@signature-params")
 
 
 def test_a_digest_has_one_spelling() -> None:
@@ -288,10 +352,12 @@ def test_nothing_may_follow(tail: bytes) -> None:
         ("content_type", "a/b" + "; a=a" * 600 + "\0"),
         ("content_type", "a/b" + ' ; a="a"' * 375 + ";"),
         ("idempotency_key", "k" * 3000),
-        ("network", "a" * 3000),
+        ("genesis_hash", bytes(1500)),
+        ("parameters", ("created", "expires") * 90),
+        ("parameters", ("tag",) * 40),
     ],
 )
-def test_hostile_texts_cost_little(field: str, value: str) -> None:
+def test_hostile_texts_cost_little(field: str, value: object) -> None:
     """Texts made to send a backtracking matcher astray are refused without trying every way to cut them."""
     with pytest.raises(MalformedInput):
         base_of(dataclasses.replace(WRITE, **{field: value}))
@@ -376,7 +442,7 @@ def test_a_key_is_named_by_its_hash() -> None:
     assert signatures.key_id(PUBLIC) == "21fe31dfa154a261626bf854046fd2271b7bed4b6abe45aa58877ef47f9721b9"
 
 
-# --- digest, network, time --------------------------------------------------------------------------------------------
+# --- digest, ledger, time ---------------------------------------------------------------------------------------------
 
 
 def test_the_body_is_the_one_that_was_signed() -> None:
@@ -389,12 +455,14 @@ def test_the_body_is_the_one_that_was_signed() -> None:
         assert caught.value.code == "DIGEST_MISMATCH"
 
 
-def test_a_request_belongs_to_its_network() -> None:
-    """A request signed for another network is refused."""
-    signatures.check_network(WRITE, WRITE.network)
-    with pytest.raises(Unauthenticated) as caught:
-        signatures.check_network(WRITE, "hugang-demo-0000")
-    assert caught.value.code == "NETWORK_MISMATCH"
+def test_a_request_belongs_to_its_ledger() -> None:
+    """A request made for another ledger is refused; a server may stand for several."""
+    signatures.check_ledger(WRITE.genesis_hash, WRITE.genesis_hash)
+    signatures.check_ledger(WRITE.genesis_hash, bytes(32), WRITE.genesis_hash)
+    for ledgers in ((), (bytes(32),), (WRITE.genesis_hash[:31],)):
+        with pytest.raises(Unauthenticated) as caught:
+            signatures.check_ledger(WRITE.genesis_hash, *ledgers)
+        assert caught.value.code == "LEDGER_MISMATCH"
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ from settlement.statements import (
     statement_key,
     voters,
 )
-from tests.settlement_fixture import NETWORK, key_of
+from tests.settlement_fixture import NETWORK_HASH, key_of
 
 VECTORS = Path(__file__).parents[1] / "vectors" / "statements.json"
 PAGE = Path(__file__).parents[2] / "docs" / "settlement.md"
@@ -83,7 +83,7 @@ def column(dtype: type[np.generic], *values: int) -> bytes:
 
 
 LIST = list_body(row(7), row(9, amount=500, creditor_amount=500))
-LIST_MESSAGE = sign(LIST, key=key_of("NODE-SH"), network=NETWORK, ledger="SH")
+LIST_MESSAGE = sign(LIST, key=key_of("NODE-SH"), network_hash=NETWORK_HASH, ledger="SH")
 ACCEPTANCE = AcceptanceBody(
     window=1,
     list_digest=digest_of(LIST_MESSAGE),
@@ -134,7 +134,7 @@ SPEAKERS: dict[str, tuple[Body, str]] = {
 def read(body: bytes, *, kind: str, ledger: str, subject: str) -> Body:
     """Decode a body under a base that says what the arguments say."""
     key = key_of("anybody")
-    message = messages.statement(key, network=NETWORK, ledger=ledger, kind=kind, subject=subject, body=body)
+    message = messages.statement(key, network_hash=NETWORK_HASH, ledger=ledger, kind=kind, subject=subject, body=body)
     return decode(messages.parse(message), message.body)
 
 
@@ -156,7 +156,7 @@ def test_the_golden_vectors_stand(kind: str) -> None:
     body, ledger = SPEAKERS[kind]
     expected = json.loads(VECTORS.read_text())[kind]
     message = sign(
-        body, key=key_of("SETTLEMENT" if ledger == "--" else f"NODE-{ledger}"), network=NETWORK, ledger=ledger
+        body, key=key_of("SETTLEMENT" if ledger == "--" else f"NODE-{ledger}"), network_hash=NETWORK_HASH, ledger=ledger
     )
     assert encode(body).hex() == expected["body"]
     assert digest_of(message).hex() == expected["digest"]
@@ -391,14 +391,16 @@ def test_impossible_decisions_are_refused(body: DecisionBody) -> None:
 
 def test_statements_are_reproducible() -> None:
     """The same body by the same speaker is the same message to the last byte."""
-    again = sign(LIST, key=key_of("NODE-SH"), network=NETWORK, ledger="SH")
+    again = sign(LIST, key=key_of("NODE-SH"), network_hash=NETWORK_HASH, ledger="SH")
     assert again == LIST_MESSAGE
     assert digest_of(again) == digest_of(LIST_MESSAGE)
 
 
 def test_two_speakers_never_share_a_digest() -> None:
     """Equal votes of the two nodes have different digests."""
-    votes = {digest_of(sign(VOTE, key=key_of(f"NODE-{at}"), network=NETWORK, ledger=at)) for at in ("SH", "HK")}
+    votes = {
+        digest_of(sign(VOTE, key=key_of(f"NODE-{at}"), network_hash=NETWORK_HASH, ledger=at)) for at in ("SH", "HK")
+    }
     assert len(votes) == 2
 
 

@@ -1,0 +1,181 @@
+"""Writes the golden vectors anew that follow from fixtures: requests, statements, receipts and a balance proof.
+
+Run ``python -m tests.golden``, and only when a format has changed on purpose: until then the vectors are fixed, and the
+tests hold the code and the pages to them. The block format has a tool of its own, ``tests.format_example``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from ledger import genesis, receipts, sealed, signatures
+from ledger.receipts import FORMAT, join, verify_receipt
+from ledger.transfers import TRANSFER
+from settlement.statements import digest_of, encode, sign
+from tests.format_example import make_genesis
+from tests.receipt_fixture import PAIR, Journals, journals
+from tests.settlement_fixture import NETWORK_HASH, key_of
+from tests.unit import test_receipts, test_sealed, test_statements
+
+VECTORS = Path(__file__).parent / "vectors"
+ELSEWHERE = ("created", "keyid", "alg", "expires", "tag")
+"""The order in which another implementation of RFC 9421 writes the parameters."""
+
+
+def rewrite(name: str, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change one file of vectors."""
+    path = VECTORS / f"{name}.json"
+    vectors = json.loads(path.read_text("utf-8"))
+    change(vectors)
+    path.write_text(json.dumps(vectors, indent=1) + "\n", "utf-8")
+
+
+def write_signatures(vectors: dict[str, Any]) -> None:
+    """Sign the two requests of the page, and the write once more with its parameters in another order."""
+    key = Ed25519PrivateKey.from_private_bytes(bytes.fromhex(vectors["rfc8032"][0]["seed"]))
+    for case in vectors["ours"]:
+        case["request"].pop("network", None)
+        case["request"]["genesis_hash"] = genesis.genesis_hash(make_genesis()).hex()
+        _sign(case, key, signatures.PARAMETERS)
+    again = {name: vectors["ours"][0][name] for name in ("request", "body")}
+    vectors["another_order"] = {"parameters": list(ELSEWHERE)} | again
+    _sign(vectors["another_order"], key, ELSEWHERE)
+
+
+def _sign(case: dict[str, Any], key: Ed25519PrivateKey, parameters: tuple[str, ...]) -> None:
+    fields = dict(case["request"])
+    for name in {"content_digest", "genesis_hash"} & set(fields):
+        fields[name] = bytes.fromhex(fields[name])
+    base = signatures.signature_base(**fields, parameters=parameters)
+    signature = signatures.sign(key, base)
+    case |= {"base": base.decode(), "signature": signature.hex()}
+    case["headers"] = signatures.headers_for(base, signature)
+
+
+def write_statements(vectors: dict[str, Any]) -> None:
+    """Sign one statement of each kind."""
+    for kind, (body, ledger) in test_statements.SPEAKERS.items():
+        key = key_of("SETTLEMENT" if ledger == "--" else f"NODE-{ledger}")
+        message = sign(body, key=key, network_hash=NETWORK_HASH, ledger=ledger)
+        vectors[kind] = {
+            "base": message.base.decode(),
+            "body": encode(body).hex(),
+            "digest": digest_of(message).hex(),
+            "signature": message.signature.hex(),
+        }
+
+
+def write_receipts(vectors: dict[str, Any]) -> None:
+    """Make the receipts again, and what must be refused."""
+    made = journals()
+    for case in vectors["receipts"].values():
+        parts = [made.receipt(ledger, who, case["payment"]) for ledger, who in case["readers"]]
+        receipt = parts[0] if len(parts) == 1 else join(*parts)
+        case["receipt"] = receipt.hex()
+        case["shows"] = test_receipts.described(verify_receipt(receipt, PAIR["SH"], PAIR["HK"]))
+    good = bytes.fromhex(vectors["receipts"]["at once, refused"]["receipt"])
+    vectors["refused"] = [
+        {"why": why, "code": code, "receipt": receipt.hex()} for why, code, receipt in _bent_receipts(made, good)
+    ]
+
+
+def _bent_receipts(made: Journals, good: bytes) -> list[tuple[str, str, bytes]]:
+    ((content, _),) = receipts._read(good)
+    (record,) = content.records
+    message, document = content.message, msgspec.msgpack.decode(good)
+    richer = np.frombuffer(record.leaf, TRANSFER).copy()
+    richer["amount"] += 1
+    swapped, hashes = bytes.maketrans(b"\0\1", b"\1\0"), content.hashes
+    proofs = tuple(row.translate(swapped) for row in content.proofs)
+    height = made.stores["SH"].height_of(message.position)
+
+    def lie(**changes: Any) -> bytes:
+        return test_receipts.signed(msgspec.structs.replace(content, **changes))
+
+    def of_message(**changes: Any) -> bytes:
+        return lie(message=msgspec.structs.replace(message, **changes))
+
+    return [
+        ("another format", "RECEIPT_MALFORMED", good.replace(FORMAT.encode(), b"hugang-receipt/1", 1)),
+        ("a byte too many", "RECEIPT_MALFORMED", good + b"\0"),
+        ("cut", "RECEIPT_MALFORMED", good[:-1]),
+        ("an array in a longer form", "RECEIPT_MALFORMED", b"\xdc\x00\x02" + good[1:]),
+        ("the same part twice", "RECEIPT_MALFORMED", msgspec.msgpack.encode([FORMAT, document[1] * 2])),
+        ("a hash that is not used", "RECEIPT_MALFORMED", lie(hashes=hashes + bytes(32))),
+        (
+            "hashes out of order",
+            "RECEIPT_MALFORMED",
+            lie(hashes=hashes[32:64] + hashes[:32] + hashes[64:], proofs=proofs),
+        ),
+        ("signed by the other node", "RECEIPT_INVALID", test_receipts.signed(content, ledger="HK")),
+        (
+            "a record with another amount",
+            "RECEIPT_INVALID",
+            lie(records=(msgspec.structs.replace(record, leaf=richer.tobytes()),)),
+        ),
+        (
+            "a record at another position",
+            "RECEIPT_INVALID",
+            lie(records=(msgspec.structs.replace(record, position=record.position + 1),)),
+        ),
+        ("another body", "RECEIPT_INVALID", of_message(body=b"{}")),
+        ("body and digest", "RECEIPT_MALFORMED", of_message(digest=bytes(32))),
+        ("a request made for the other ledger", "RECEIPT_INVALID", of_message(**_made_for(message, "HK"))),
+        ("the other ledger's checkpoint", "RECEIPT_INVALID", lie(checkpoint=made.note("HK"))),
+        (
+            "a cosignature with a changed name",
+            "RECEIPT_INVALID",
+            lie(checkpoint=content.checkpoint.replace(b"test/hk ", b"test/hx ")),
+        ),
+        ("the next block's header", "RECEIPT_INVALID", lie(header=made.stores["SH"].header(height + 1))),
+    ]
+
+
+def _made_for(message: Any, ledger: str) -> dict[str, Any]:
+    """Give base and signature of the same request, made for a ledger by the same signer."""
+    own, other = (genesis.genesis_hash(PAIR[at]).hex().encode() for at in ("SH", ledger))
+    base = message.base.replace(own, other)
+    return {"base": base, "signature": signatures.sign(key_of("ann"), base)}
+
+
+def write_balances(vectors: dict[str, Any]) -> None:
+    """Prove the account's balance again, and make what must be refused."""
+    good, changed = test_sealed.proof_of(vectors["proof"]["account"]), test_sealed.changed
+    found = sealed.verify_balance(good, PAIR["SH"])
+    vectors["proof"] |= {
+        "bytes": good.hex(),
+        "address": found.address,
+        "available": found.account.available,
+        "tree_size": found.tree_size,
+        "tree_root": found.tree_root.hex(),
+    }
+    bent = [
+        ("another format", "BALANCE_MALFORMED", changed(format="hugang-balance/1")),
+        ("a byte too many", "BALANCE_MALFORMED", good + b"\0"),
+        ("cut", "BALANCE_MALFORMED", good[:-1]),
+        ("an array in a longer form", "BALANCE_MALFORMED", b"\xdc\x00\x05" + good[1:]),
+        ("a richer account", "BALANCE_INVALID", changed(leaf=test_sealed.other_leaf(credits_posted=10**12))),
+        ("another account's number", "BALANCE_INVALID", changed(leaf=test_sealed.other_leaf(number=1))),
+        ("a checkpoint that seals nothing", "BALANCE_INVALID", changed(checkpoint=journals().note("SH"))),
+        ("the other ledger", "BALANCE_INVALID", changed(ledger="HK")),
+    ]
+    vectors["refused"] = [{"why": why, "code": code, "bytes": data.hex()} for why, code, data in bent]
+
+
+def main() -> None:
+    """Write all four files."""
+    rewrite("signatures", write_signatures)
+    rewrite("statements", write_statements)
+    rewrite("receipts", write_receipts)
+    rewrite("balances", write_balances)
+
+
+if __name__ == "__main__":
+    main()
