@@ -121,6 +121,7 @@ def verify_exports(
     """
     result = Verification()
     books = {}
+    documents = []
     _check_owned(exports, checkpoints)
     for path in exports:
         settlement: list[Settlement] = []
@@ -139,7 +140,13 @@ def verify_exports(
             return result
         result.reports[report.ledger] = report
         books[report.ledger] = (report.machine, settlement[0].book)
-    if len(books) == 2:
+        documents.append(report.machine.genesis)
+    if len(documents) == 2:
+        try:
+            genesis_documents.check_pair(*documents)
+        except IntegrityFailure as error:
+            result.failure = Failure("genesis", error.code, error.sentence)
+            return result
         result.findings = reconcile(books)
         broken = next((finding for finding in result.findings if finding.outcome.value == "broken"), None)
         if not is_sound(result.findings) and broken is not None:

@@ -10,6 +10,7 @@ import enum
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from ledger.genesis import check_pair
 from ledger.machine import Machine
 from settlement.applied import book_faults
 from settlement.book import Book, Window, WindowState
@@ -51,7 +52,11 @@ def reconcile(sides: Mapping[str, Side]) -> list[Finding]:
 
     Args:
         sides: by ledger code, a machine that has replayed that journal and the book of its interpreter.
+
+    Raises:
+        IntegrityFailure: ``GENESIS_PAIR``, the journals are not of one network.
     """
+    check_pair(*(sides[ledger][0].genesis for ledger in LEDGERS))
     findings = [finding for ledger in LEDGERS for finding in _check_books(*sides[ledger])]
     books = {ledger: sides[ledger][1] for ledger in LEDGERS}
     last = max(book.current for book in books.values()) - 1

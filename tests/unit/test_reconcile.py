@@ -7,12 +7,15 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
+from ledger.errors import IntegrityFailure
+from ledger.machine import Machine
 from settlement.book import WindowState
 from settlement.chart import AccountCode
+from settlement.interpreter import Settlement
 from settlement.reconcile import Finding, Outcome, is_sound, reconcile
 from settlement.statements import CloseBody, DecisionBody, body_of
 from tests.cycle_steps import Steps
-from tests.settlement_fixture import World
+from tests.settlement_fixture import CREATED_NS, World, genesis_of
 
 
 @pytest.fixture
@@ -53,6 +56,16 @@ def test_agreement_is_said_line_by_line(steps: Steps) -> None:
 def test_fresh_ledgers_agree() -> None:
     """Two ledgers without a settled window agree."""
     assert broken(Steps(World.funded())) == []
+
+
+def test_journals_of_two_networks_are_not_compared(steps: Steps) -> None:
+    """A journal of another network, though it has the same name and keys, is refused before anything is compared."""
+    genesis = msgspec.structs.replace(genesis_of("HK"), created_ns=CREATED_NS + 1)
+    settlement = Settlement(genesis)
+    stranger = Machine(genesis, settlement, hash_key=bytes(16))
+    own = steps.nodes["SH"]
+    with pytest.raises(IntegrityFailure, match="GENESIS_PAIR"):
+        reconcile({"SH": (own.machine, own.book), "HK": (stranger, settlement.book)})
 
 
 def test_an_undecided_window_is_in_flight(steps: Steps) -> None:
