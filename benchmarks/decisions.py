@@ -23,7 +23,7 @@ from ledger import merkle, posting
 from ledger.accounts import AccountFlag
 from ledger.genesis import Genesis, GenesisParty, encode, genesis_hash
 from ledger.journal import seal
-from ledger.machine import Draft, record_leaves
+from ledger.machine import Draft, Link, record_leaves
 from ledger.runtime import SystemRuntime
 from ledger.state import State
 from ledger.store.sqlite import SqliteStore
@@ -103,8 +103,9 @@ def _rows_against_block(folder: Path) -> dict[str, float]:
         format=0, network="bench", ledger="SH", created_ns=0, test_clock=False, assets=(), parties=(node,)
     )
     store = SqliteStore.create(folder / "blocks.db", encode(genesis), runtime=SystemRuntime())
-    draft = Draft(1, 0, 1, genesis_hash(genesis), TRANSFER_COUNT, (), records, TRANSFER_COUNT, bytes(32), ())
-    block_s = timed(lambda: store.append(seal(draft, key, ledger="SH")))
+    draft = Draft(1, 0, 1, TRANSFER_COUNT, (), records, ())
+    link = Link(genesis_hash(genesis), TRANSFER_COUNT, bytes(32))
+    block_s = timed(lambda: store.append(seal(draft, link, key, ledger="SH")))
     store.close()
     row_ns, block_ns = 1e9 * row_s / ROW_COUNT, 1e9 * block_s / TRANSFER_COUNT
     return {"row_ns": row_ns, "block_ns": block_ns, "ratio": row_ns / block_ns}

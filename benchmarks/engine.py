@@ -26,10 +26,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from benchmarks.settlement import POSITION, Side
 from gateway.config import init_network
+from ledger import columns
 from ledger.messages import Message, public_bytes
 from ledger.runtime import ManualRuntime, SystemRuntime
 from ledger.transfers import Flag, Transfers, transfers
-from settlement import columns
 
 __all__ = ["WORKLOADS", "measure"]
 

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ledger import journal, merkle
 from ledger.genesis import Genesis, GenesisParty, encode, genesis_hash
-from ledger.machine import Draft, Entry, message_leaf, record_leaves
+from ledger.machine import Draft, Entry, Link, message_leaf, record_leaves
 from ledger.messages import Message, public_bytes, statement
 from ledger.runtime import SystemRuntime
 from ledger.store import SqliteStore
@@ -76,15 +76,12 @@ def fill(store: SqliteStore, leaf_count: int) -> tuple[merkle.Frontier, int]:
             height=height,
             first_position=first,
             timestamp_ns=1 + height,
-            previous_hash=previous,
             expired_count=0,
             entries=(Entry(message, count),),
             transfers=records,
-            tree_size=frontier.size,
-            tree_root=frontier.root(),
             outcomes=(),
         )
-        block = journal.seal(draft, KEY, ledger="SH")
+        block = journal.seal(draft, Link(previous, frontier.size, frontier.root()), KEY, ledger="SH")
         previous = block.hash
         store.append(block)
     return frontier, spent_ns

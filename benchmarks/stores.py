@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from ledger import messages
 from ledger.genesis import Genesis, GenesisParty, encode, genesis_hash, network_hash
 from ledger.journal import Block, seal
-from ledger.machine import Draft, Entry
+from ledger.machine import Draft, Entry, Link
 from ledger.runtime import SystemRuntime
 from ledger.store import Store, create_store
 from ledger.transfers import TRANSFER
@@ -67,8 +67,8 @@ def chain(count: int, transfer_count: int) -> list[Block]:
         rows["message"], rows["item"], rows["party"] = position, np.arange(transfer_count), 1
         end = position + 1 + transfer_count
         entries = (Entry(note, transfer_count),)
-        draft = Draft(height, position, height, previous, 0, entries, rows, end, bytes(32), ())
-        blocks.append(seal(draft, KEY, ledger="SH"))
+        draft = Draft(height, position, height, 0, entries, rows, ())
+        blocks.append(seal(draft, Link(previous, end, bytes(32)), KEY, ledger="SH"))
         position, previous = end, blocks[-1].hash
     return blocks
 

@@ -30,8 +30,10 @@ KERNEL_FILES = (
     "compiled.py",
     "groups.py",
     "holds.py",
+    "packing.py",
     "posting.py",
     "registry.py",
+    "sections.py",
     "transfers.py",
 )
 

@@ -32,7 +32,8 @@ from typing import BinaryIO, Protocol, Self
 
 from ledger import genesis as genesis_format
 from ledger.errors import IntegrityFailure
-from ledger.journal import BODY_SIZE_MAX, HEADER_SIZE, SIGNATURE_SIZE, EncodedBlock, block_hash
+from ledger.journal import HEADER_SIZE, SIGNATURE_SIZE, EncodedBlock, block_hash
+from ledger.sections import BODY_SIZE_MAX
 from ledger.store import Store
 
 __all__ = ["FILE_NAME", "ExportFile", "ExportSummary", "Source", "write_export"]

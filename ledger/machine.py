@@ -11,8 +11,8 @@ messages and compares. The verifier does the same with every signature checked.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -31,6 +31,7 @@ __all__ = [
     "Draft",
     "Entry",
     "Interpreter",
+    "Link",
     "Machine",
     "message_leaf",
     "record_leaf",
@@ -63,10 +64,14 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One journaled message and the number of records that follow it."""
+    """One journaled message and the number of records that follow it.
+
+    ``commands`` are those of a message whose body is in columns and whose records are these commands, carried out.
+    """
 
     message: Message
     count: int
+    commands: Transfers | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,18 +85,24 @@ class Draft:
     height: int
     first_position: int
     timestamp_ns: int
-    previous_hash: bytes
     expired_count: int
     entries: tuple[Entry, ...]
     transfers: Transfers
-    tree_size: int
-    tree_root: bytes
     outcomes: tuple[Answer | LedgerError, ...]
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing was journaled: such a draft is no block, and the machine has not moved."""
         return not self.entries and not self.expired_count
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """Where a block hangs: the hash of the block before it, and the tree that stands after it."""
+
+    previous_hash: bytes
+    tree_size: int
+    tree_root: bytes
 
 
 class Interpreter(Protocol):
@@ -133,6 +144,7 @@ class Context:
         self.timestamp_ns = timestamp_ns
         self.records: list[Transfers] = []
         self.count = 0
+        self.commands: Transfers | None = None
 
     def post(self, commands: Transfers) -> Transfers:
         """Apply commands and make them records: ``message`` is filled in here; results come back in the same array."""
@@ -148,6 +160,19 @@ class Context:
             self.records.append(commands)
             self.count += len(commands)
         return commands
+
+    def post_columns(self, commands: Transfers, *, party: int, code: int) -> Transfers:
+        """Apply the commands that a message's body has in columns; they are all that it derives. Gives the records.
+
+        Raises:
+            InvariantViolation: something was posted before.
+        """
+        if self.count:
+            raise InvariantViolation("a message in columns derives nothing else")
+        self.commands = commands
+        records = _copied(commands)
+        records["party"], records["code"] = party, code
+        return self.post(records)
 
 
 class Machine:
@@ -221,8 +246,8 @@ class Machine:
         The batch is consumed lazily: a message is asked for only when those before it have been executed. A stored
         message can so be admitted by what precedes it in its own block, and a bundle can end with its first refusal.
 
-        A message that cannot be authorised, or is a retry, is left out; its outcome says why. ``seal`` must be called
-        with the block's hash before the next ``apply``.
+        A message that cannot be authorised, or is a retry, is left out; its outcome says why. The tree does not grow
+        yet: ``grow`` and ``seal`` follow for each draft in order, while the next ones may already be applied.
 
         Raises:
             InvariantViolation: time did not move on.
@@ -248,26 +273,31 @@ class Machine:
                 answer = Answer(self.position, context.count, self.height + 1, _identity(admitted.envelope))
                 self.answers[(admitted.party, admitted.envelope.idempotency_key)] = answer
                 self.position += 1 + context.count
-                entries.append(Entry(admitted.message, context.count))
+                entries.append(Entry(admitted.message, context.count, context.commands))
                 records.extend(context.records)
             outcomes.append(answer)
         transfers = _joined(records)
         if entries or len(expired):
-            self.frontier.append_many(_leaves(len(expired), entries, transfers))
             self.height += 1
             self.timestamp_ns = timestamp_ns
         return Draft(
             height=self.height,
             first_position=first_position,
             timestamp_ns=timestamp_ns,
-            previous_hash=self.previous_hash,
             expired_count=len(expired),
             entries=tuple(entries),
             transfers=transfers,
-            tree_size=self.frontier.size,
-            tree_root=self.frontier.root(),
             outcomes=tuple(outcomes),
         )
+
+    def grow(self, draft: Draft) -> Link:
+        """Let the tree grow by a draft's leaves; drafts come in the order in which they were applied.
+
+        This and ``seal`` touch nothing that ``apply`` does, so another thread may do both for one draft while the next
+        is being applied.
+        """
+        self.frontier.append_many(_leaves(draft.expired_count, draft.entries, draft.transfers))
+        return Link(self.previous_hash, self.frontier.size, self.frontier.root())
 
     def seal(self, block_hash: bytes) -> None:
         """Name the block that was made from the last draft: the next one follows it."""
@@ -297,8 +327,8 @@ class Machine:
 
 
 def message_leaf(message: Message) -> bytes:
-    """Give the leaf data of a message: a type byte and SHA-256 of its stored form."""
-    return MESSAGE_LEAF + hashlib.sha256(messages.encode(message)).digest()
+    """Give the leaf data of a message: a type byte and SHA-256 of its head, which binds its body."""
+    return MESSAGE_LEAF + hashlib.sha256(messages.encode_head(message)).digest()
 
 
 def record_leaf(record: np.void) -> bytes:
@@ -312,14 +342,21 @@ def record_leaves(records: Transfers) -> merkle.Bytes:
     return merkle.leaf_hashes(rows, kind=TRANSFER_LEAF)
 
 
+def _copied(records: Transfers) -> Transfers:
+    """Copy records as bytes: numpy would copy field by field."""
+    return records.view(np.uint8).copy().view(TRANSFER)
+
+
 def _joined(records: list[Transfers]) -> Transfers:
     """Put records together as bytes: numpy would compare the fields of every two arrays first."""
+    if len(records) == 1:
+        return records[0]
     if not records:
         return np.empty(0, TRANSFER)
     return np.concatenate([np.ascontiguousarray(chunk).view(np.uint8) for chunk in records]).view(TRANSFER)
 
 
-def _leaves(expired_count: int, entries: list[Entry], records: Transfers) -> np.ndarray[Any, Any]:
+def _leaves(expired_count: int, entries: Sequence[Entry], records: Transfers) -> np.ndarray[Any, Any]:
     """Give the leaf hashes of a block in order of position, shape (n, 32); all records are hashed in one go."""
     hashes = record_leaves(records)
     pieces = [hashes[:expired_count]]

@@ -35,12 +35,16 @@ from ledger.errors import MalformedInput, Unauthenticated
 __all__ = [
     "BASE_SIZE_MAX",
     "BODY_SIZE_MAX",
+    "HEAD_SIZE_MAX",
+    "HEAD_SIZE_MIN",
     "Envelope",
     "Kind",
     "Message",
     "check_addressee",
     "decode",
+    "decode_head",
     "encode",
+    "encode_head",
     "key_id_of",
     "parse",
     "public_bytes",
@@ -53,6 +57,10 @@ BODY_SIZE_MAX = 16 * 2**20
 BASE_SIZE_MAX = 4096
 SIGNATURE_SIZE = 64
 _HEAD = struct.Struct("<BII")
+_KIND = struct.Struct("<B")
+HEAD_SIZE_MIN = _KIND.size + SIGNATURE_SIZE
+HEAD_SIZE_MAX = HEAD_SIZE_MIN + BASE_SIZE_MAX
+"""Bytes of a message's head in a block."""
 
 _STATEMENT = re.compile(
     rb"hugang-statement/0\n"
@@ -210,6 +218,22 @@ def key_id_of(public_key: bytes) -> str:
 def public_bytes(private_key: Ed25519PrivateKey) -> bytes:
     """Give the raw 32 bytes of the public half."""
     return private_key.public_key().public_bytes_raw()
+
+
+def encode_head(message: Message) -> bytes:
+    """Give what a block keeps of a message before its body: kind, base, signature. The base binds the body."""
+    return b"".join((_KIND.pack(message.kind), message.base, message.signature))
+
+
+def decode_head(head: bytes, body: bytes) -> Message:
+    """Join a head and its body; the inverse of ``encode_head``.
+
+    Raises:
+        MalformedInput: the head is none, or a size is out of bounds.
+    """
+    if not HEAD_SIZE_MIN <= len(head) <= HEAD_SIZE_MAX or head[0] not in (1, 2) or len(body) > BODY_SIZE_MAX:
+        raise MalformedInput("MESSAGE_MALFORMED", "The stored message is none.")
+    return Message(Kind(head[0]), head[1:-SIGNATURE_SIZE], head[-SIGNATURE_SIZE:], body)
 
 
 def encode(message: Message) -> bytes:

@@ -7,6 +7,7 @@ for a few reads of the store, so an event loop offloads it.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import threading
 from collections import OrderedDict
@@ -16,10 +17,11 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-from ledger import journal, merkle, messages
+from ledger import journal, merkle, sections
 from ledger.errors import IntegrityFailure, MalformedInput, NotFound
-from ledger.journal import Header, Layout
+from ledger.journal import Header
 from ledger.machine import MESSAGE_LEAF, Answer, Entry, record_leaves
+from ledger.sections import Fetch, Layout
 from ledger.store import PART_SIZE, Store
 from ledger.transfers import TRANSFER, Result, Transfers
 
@@ -68,11 +70,12 @@ class Reader:
         Raises:
             NotFound: the journal has not come so far, or a message stands there.
         """
-        layout = self._layout(self._store.height_of(position))
+        height = self._store.height_of(position)
+        layout = self._layout(height)
         _, row = layout.locate(position)
         if row is None:
             raise NotFound("RECORD_NOT_FOUND", "A message stands at this position, not a record.", position=position)
-        result: np.void = self._rows(layout, row, 1)[0]
+        result: np.void = self._rows(height, layout, row, 1)[0]
         return result
 
     def records(self, position: int, count: int) -> Transfers:
@@ -83,13 +86,14 @@ class Reader:
         """
         if count == 0:
             return np.empty(0, TRANSFER)
-        layout = self._layout(self._store.height_of(position))
+        height = self._store.height_of(position)
+        layout = self._layout(height)
         _, first = layout.locate(position)
-        if first is None or first + count > layout.header.transfer_count:
+        if first is None or first + count > layout.shape.transfer_count:
             raise NotFound("RECORD_NOT_FOUND", "These positions are not all records.", position=position)
         if layout.position_of(first + count - 1) != position + count - 1:
             raise NotFound("RECORD_NOT_FOUND", "These positions are not all records.", position=position)
-        return self._rows(layout, first, count)
+        return self._rows(height, layout, first, count)
 
     def entry(self, position: int) -> Entry:
         """Give the message at a position, and the number of records that follow it.
@@ -104,7 +108,7 @@ class Reader:
         if index is None:
             raise NotFound("MESSAGE_NOT_FOUND", "A record stands at this position, not a message.", position=position)
         try:
-            message = messages.decode(self._bytes(height, *layout.message(index)))
+            message = layout.message(index, self._fetch(height))
         except MalformedInput as error:
             raise IntegrityFailure(error.code, error.sentence, block=height, position=position) from error
         return Entry(message, int(layout.counts[index]))
@@ -125,9 +129,10 @@ class Reader:
         hashes = np.empty((end - first, merkle.HASH_SIZE), np.uint8)
         position = first
         while position < end:
-            layout = self._layout(self._store.height_of(position))
-            stop = min(end, layout.header.first_position + layout.header.position_count)
-            self._hash_leaves(layout, position, hashes[position - first : stop - first])
+            height = self._store.height_of(position)
+            layout = self._layout(height)
+            stop = min(end, layout.shape.first_position + layout.shape.entry_count + layout.shape.transfer_count)
+            self._hash_leaves(height, layout, position, hashes[position - first : stop - first])
             position = stop
         return hashes
 
@@ -165,42 +170,38 @@ class Reader:
     def _read_layout(self, height: int) -> Layout:
         """Read the table at the head of a body."""
         header = self.header(height)
-        table = self._bytes(height, 0, min(header.body_size, journal.table_end(header.entry_count)))
+        table = self._bytes(height, 0, min(header.body_size, sections.table_end(header.entry_count)))
         try:
-            return journal.layout(header, table, whole=False)
+            return sections.layout(header.shape, table, whole=False)
         except MalformedInput as error:
             raise IntegrityFailure(error.code, error.sentence, block=height) from error
 
-    def _hash_leaves(self, layout: Layout, position: int, hashes: merkle.Bytes) -> None:
+    def _hash_leaves(self, height: int, layout: Layout, position: int, hashes: merkle.Bytes) -> None:
         """Fill in the hashes of the leaves of one block from ``position`` on, shape (n, 32)."""
         places = layout.positions
         first, end = (int(index) for index in np.searchsorted(places, (position, position + len(hashes))))
         is_record = np.ones(len(hashes), np.bool_)
         for index in range(first, end):
-            stored = self._bytes(layout.header.height, *layout.message(index))
-            leaf = merkle.leaf_hash(MESSAGE_LEAF + hashlib.sha256(stored).digest())
+            leaf = merkle.leaf_hash(MESSAGE_LEAF + hashlib.sha256(layout.head(index, self._fetch(height))).digest())
             place = int(places[index]) - position
             hashes[place] = np.frombuffer(leaf, np.uint8)
             is_record[place] = False
         count = len(hashes) - (end - first)
         if count:
-            row = position - layout.header.first_position - first
-            hashes[is_record] = record_leaves(self._rows(layout, row, count))
+            row = position - layout.shape.first_position - first
+            hashes[is_record] = record_leaves(self._rows(height, layout, row, count))
 
-    def _rows(self, layout: Layout, first: int, count: int) -> Transfers:
-        """Read records by row, group by group."""
-        chunks: list[Transfers] = []
-        row = first
-        while row < first + count:
-            offset, group_count, inside = layout.group(row)
-            data = self._bytes(layout.header.height, offset, group_count * TRANSFER.itemsize)
-            chunk = journal.decode_transfers(data, group_count)[inside : inside + first + count - row]
-            chunks.append(chunk)
-            row += len(chunk)
-        return chunks[0].copy() if len(chunks) == 1 else np.concatenate(chunks)
+    def _rows(self, height: int, layout: Layout, first: int, count: int) -> Transfers:
+        """Read records by row."""
+        return layout.records(first, count, self._fetch(height))
+
+    def _fetch(self, height: int) -> Fetch:
+        return functools.partial(self._bytes, height)
 
     def _bytes(self, height: int, offset: int, size: int) -> bytes:
         """Read a range of a body through the parts that hold it."""
+        if not size:
+            return b""
         first, last = offset // PART_SIZE, (offset + size - 1) // PART_SIZE
         data = b"".join(self._part(height, part) for part in range(first, last + 1))
         start = offset - first * PART_SIZE

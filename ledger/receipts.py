@@ -3,7 +3,7 @@
 A receipt has a *part* for one ledger or for each of the two. A part shows, all from one journal:
 
 * the message that somebody signed, with its position: base and signature, and the body where it concerns this payment
-  alone; otherwise, as for one payment of many under a signature, only the digest of the message's stored form;
+  alone; of one payment among many under a signature, the base binds the body by its digest;
 * the records that the message derived for this payment, and no other's;
 * *evidence*: statements of the settlement cycle that decided it;
 * for each of these the inclusion proof of its leaf in one checkpoint, which the node has signed and, where there was
@@ -11,9 +11,9 @@ A receipt has a *part* for one ledger or for each of the two. A part shows, all 
 * the header of the block that holds message and records, with the proof that the checkpoint's tree extends its tree;
 * a *claim*: what the layer above says of the payment, in its own bytes.
 
-The node signs the part. What follows from tree and signatures needs no trust in that; the rest (the block's time, the
-claim, and that a message shown by its digest has the base beside it) the node answers for. A request names its ledger
-by the hash of that ledger's genesis: who holds only the other ledger's has the node's word for that, too.
+The node signs the part. What follows from tree and signatures needs no trust in that; the rest (the block's time and
+the claim) the node answers for. A request names its ledger by the hash of that ledger's genesis: who holds only the
+other ledger's has the node's word for that, too.
 
 **Encoding, version 0.** MessagePack, arrays only, every number, text and byte string in its shortest form::
 
@@ -21,7 +21,7 @@ by the hash of that ledger's genesis: who holds only the other ledger's has the 
     part      [content: bin, signature: bin 64]            over "hugang-receipt/0", LF, SHA-256 of content
     content   [ledger, checkpoint: bin, header: bin 168, message, [record, …], [evidence, …], claim: bin,
                hashes: bin, [proof: bin, …]]
-    message   [position, key: bin 32, kind, base: bin, signature: bin 64, body: bin or nil, digest: bin 32 or nil]
+    message   [position, key: bin 32, kind, base: bin, signature: bin 64, body: bin or nil]
     record    [position, leaf: bin 104]
     evidence  [position, message in its stored form: bin]
 
@@ -45,7 +45,7 @@ from ledger import checkpoint, journal, logs, merkle, messages, signatures
 from ledger.errors import IntegrityFailure, InvariantViolation, LedgerError
 from ledger.genesis import Genesis, check_pair, genesis_hash, network_hash
 from ledger.journal import Header
-from ledger.machine import MESSAGE_LEAF, record_leaf
+from ledger.machine import message_leaf, record_leaf
 from ledger.messages import Envelope, Kind, Message
 from ledger.reader import Reader
 from ledger.store import Store
@@ -70,7 +70,7 @@ FORMAT = "hugang-receipt/0"
 SIZE_MAX = 2**16
 """Bytes of a receipt."""
 BODY_SIZE_MAX = 4096
-"""Bytes of a body that is shown; a longer one is shown by its digest."""
+"""Bytes of a body that is shown; of a longer one the base has the digest."""
 RECORD_COUNT_MAX = 16
 EVIDENCE_COUNT_MAX = 4
 EVIDENCE_SIZE_MAX = 8192
@@ -91,7 +91,6 @@ class _Message(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fiel
     base: Annotated[bytes, msgspec.Meta(max_length=messages.BASE_SIZE_MAX)]
     signature: Bytes64
     body: Annotated[bytes, msgspec.Meta(max_length=BODY_SIZE_MAX)] | None
-    digest: Bytes32 | None
 
 
 class _Record(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
@@ -178,8 +177,7 @@ class PartView:
         position: where the message stands.
         envelope: what its base says.
         key: raw public key that signed it.
-        body: the message's body, ``None`` if it is shown by its digest.
-        digest: SHA-256 of the message's stored form.
+        body: the message's body, ``None`` if it is not shown.
         is_addressee_proven: whether the message is known to be for this ledger: a statement is for both, a request
             names one by its genesis, which must be at hand.
         record_positions: where its records stand.
@@ -198,7 +196,6 @@ class PartView:
     envelope: Envelope
     key: bytes
     body: bytes | None
-    digest: bytes
     is_addressee_proven: bool
     record_positions: tuple[int, ...]
     records: Transfers
@@ -285,7 +282,6 @@ def _message_of(message: Message, wanted: Wanted) -> _Message:
         base=message.base,
         signature=message.signature,
         body=message.body if shown else None,
-        digest=None if shown else _digest(message),
     )
 
 
@@ -388,13 +384,12 @@ def _checked(content: _Content, part: _Part, trusted: _Trusted) -> PartView:
         _invalid("The ledger's node has not signed this part.")
     opened = logs.open_own(content.checkpoint, genesis, content.ledger)
     point, header = opened.checkpoint, journal.decode_header(content.header)
-    envelope, digest = _check_message(content.message)
+    message, envelope = _check_message(content.message)
     trusted.check_addressee(envelope, content.ledger)
     records = np.frombuffer(b"".join(record.leaf for record in content.records), TRANSFER)
     _check_places(content, header, records)
     evidence = tuple(_check_evidence(item, trusted) for item in content.evidence)
-    leaves = [MESSAGE_LEAF + digest, *map(record_leaf, records)]
-    leaves += [MESSAGE_LEAF + _digest(item.message) for item in evidence]
+    leaves = [message_leaf(message), *map(record_leaf, records), *(message_leaf(item.message) for item in evidence)]
     positions = [content.message.position, *(record.position for record in content.records)]
     positions += [item.position for item in content.evidence]
     consistency, *proofs = _expanded(content, len(leaves))
@@ -407,7 +402,6 @@ def _checked(content: _Content, part: _Part, trusted: _Trusted) -> PartView:
         envelope=envelope,
         key=content.message.key,
         body=content.message.body,
-        digest=digest,
         is_addressee_proven=envelope.kind is Kind.STATEMENT or content.ledger in trusted.ledgers,
         record_positions=tuple(record.position for record in content.records),
         records=records,
@@ -421,19 +415,17 @@ def _checked(content: _Content, part: _Part, trusted: _Trusted) -> PartView:
     )
 
 
-def _check_message(shown: _Message) -> tuple[Envelope, bytes]:
-    """Check who signed the message; gives what its base says and the digest of its stored form."""
-    if (shown.body is None) is (shown.digest is None):
-        raise _malformed("a message is shown by its body or by its digest")
+def _check_message(shown: _Message) -> tuple[Message, Envelope]:
+    """Check who signed the message; gives it, without a body if that is not shown, and what its base says."""
     message = Message(Kind(shown.kind), shown.base, shown.signature, shown.body or b"")
     envelope = messages.parse(message)
     if envelope.key_id != messages.key_id_of(shown.key):
         _invalid("The key beside the message is not the one that its base names.")
-    if shown.digest is None:
+    if shown.body is None:
+        signatures.verify(shown.key, message.signature, message.base)
+    else:
         messages.verify(message, envelope, shown.key)
-        return envelope, _digest(message)
-    signatures.verify(shown.key, message.signature, message.base)
-    return envelope, shown.digest
+    return message, envelope
 
 
 def _check_places(content: _Content, header: Header, records: Transfers) -> None:
@@ -473,10 +465,6 @@ def _expanded(content: _Content, leaf_count: int) -> Iterator[list[bytes]]:
     if _shared(proofs) != (content.hashes, content.proofs):
         raise _malformed("its hashes are not shared in the one way there is")
     return iter(proofs)
-
-
-def _digest(message: Message) -> bytes:
-    return hashlib.sha256(messages.encode(message)).digest()
 
 
 def _malformed(sentence: str) -> IntegrityFailure:

@@ -8,16 +8,16 @@ body's hash vouch for bytes it has checked before; a body that fails its hash is
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from ledger import journal, messages
+from ledger import journal, messages, sections
 from ledger.errors import IntegrityFailure, LedgerError, MalformedInput
-from ledger.journal import EncodedBlock, Header, Layout
+from ledger.journal import EncodedBlock, Header
 from ledger.machine import Admitted, Draft, Machine
+from ledger.sections import Layout
 from ledger.transfers import TRANSFER
 
 __all__ = ["Follower", "Prepared", "Stages"]
@@ -71,8 +71,10 @@ class Follower:
             header = journal.decode_header(encoded.header)
         except (IntegrityFailure, MalformedInput):
             return Prepared(encoded, is_signed=False, is_intact=False, vouched=frozenset())
-        is_intact = hashlib.sha256(encoded.body).digest() == header.body_hash
-        vouched = self._vouched(encoded.body, header) if self.check_signatures else frozenset()
+        try:
+            is_intact, vouched = self._examine(encoded.body, header)
+        except MalformedInput:
+            is_intact, vouched = False, frozenset()  # its own turn says why
         self.stages.prepare_ns += self.clock_ns() - started_ns
         return Prepared(encoded, is_signed=True, is_intact=is_intact, vouched=vouched)
 
@@ -101,18 +103,25 @@ class Follower:
         self.stages.compare_ns += self.clock_ns() - folded_ns
         return header, draft
 
-    def _vouched(self, body: bytes, header: Header) -> frozenset[int]:
+    def _examine(self, body: bytes, header: Header) -> tuple[bool, frozenset[int]]:
+        """Say whether a body is intact and which messages are vouched for.
+
+        Where signatures are checked, each digest is checked with its signature, here or in the message's turn.
+        """
+        places = sections.layout(header.shape, body)
+        is_intact = journal.skeleton_hash(body, places.skeleton_size) == header.body_hash
+        if self.check_signatures:
+            return is_intact, self._vouched(body, places)
+        return is_intact and sections.has_digests(places, body), frozenset()
+
+    def _vouched(self, body: bytes, places: Layout) -> frozenset[int]:
         """Verify what can be verified by the keys that are known now; what cannot is left to the message's turn."""
         found: list[int] = []
         keys = self.machine.directory.keys
-        try:
-            places = journal.layout(header, body)
-        except MalformedInput:
-            return frozenset()
-        for index in range(header.entry_count):
-            offset, size = places.message(index)
+        fetch = sections.fetcher(body)
+        for index in range(places.shape.entry_count):
             try:
-                message = messages.decode(body[offset : offset + size])
+                message = places.message(index, fetch)
                 envelope = messages.parse(message)
                 if envelope.key_id in keys:
                     messages.verify(message, envelope, keys[envelope.key_id].public_key)
@@ -147,24 +156,23 @@ class Follower:
 
     def _layout(self, header: Header, body: bytes) -> Layout:
         try:
-            return journal.layout(header, body)
+            return sections.layout(header.shape, body)
         except MalformedInput as error:
             raise self._bad("BLOCK_FRAMING", f"The body cannot be read: {error.sentence}") from error
 
     def _compare(self, encoded: EncodedBlock, places: Layout, draft: Draft, failure: IntegrityFailure | None) -> None:
         """Hold what the fold made against what is stored (I10)."""
-        counts = [entry.count for entry in draft.entries]
-        if (
-            failure is None
-            and draft.expired_count == places.header.expired_count
-            and counts == places.counts.tolist()
-            and journal.encode_transfers(draft.transfers) == encoded.body[places.transfers_offset :]
-        ):
-            return
+        if failure is None:
+            made = sections.encode(
+                draft.entries, draft.transfers, first_position=draft.first_position, expired_count=draft.expired_count
+            )
+            if made.data == encoded.body:
+                return
         raise _first_difference(encoded, places, draft, failure)
 
     def _compare_header(self, encoded: EncodedBlock, header: Header, draft: Draft) -> None:
         """Hold every byte of the header against what the fold gives; by now only the tree can differ."""
+        link = self.machine.grow(draft)
         made = Header(
             ledger=self.machine.genesis.ledger,
             height=draft.height,
@@ -174,10 +182,10 @@ class Follower:
             transfer_count=len(draft.transfers),
             timestamp_ns=draft.timestamp_ns,
             body_size=len(encoded.body),
-            tree_size=draft.tree_size,
-            previous_hash=draft.previous_hash,
+            tree_size=link.tree_size,
+            previous_hash=link.previous_hash,
             body_hash=header.body_hash,
-            tree_root=draft.tree_root,
+            tree_root=link.tree_root,
         )
         if journal.encode_header(made) != encoded.header:
             sentence = "The header names another tree than its records make."
@@ -196,14 +204,14 @@ class _Feed:
         self._follower = follower
         self._machine = follower.machine
         self._height = follower.machine.height + 1
-        self._body = prepared.encoded.body
+        self._fetch = sections.fetcher(prepared.encoded.body)
         self._places = places
         self._vouched = prepared.vouched
         self._check_signatures = follower.check_signatures or not prepared.is_intact
 
     def admitted(self) -> Iterator[Admitted]:
         """Give the messages in order, until one fails."""
-        for index in range(self._places.header.entry_count):
+        for index in range(self._places.shape.entry_count):
             position = self._machine.position
             try:
                 admitted = self._admit(index)
@@ -217,8 +225,7 @@ class _Feed:
 
     def _admit(self, index: int) -> Admitted:
         started_ns = self._follower.clock_ns()
-        offset, size = self._places.message(index)
-        message = messages.decode(self._body[offset : offset + size])
+        message = self._places.message(index, self._fetch)
         check_signature = self._check_signatures and index not in self._vouched
         admitted = self._machine.admit(message, at_ns=None, check_signature=check_signature)
         self._follower.stages.admit_ns += self._follower.clock_ns() - started_ns
@@ -247,27 +254,30 @@ def _first_difference(
     encoded: EncodedBlock, places: Layout, draft: Draft, failure: IntegrityFailure | None
 ) -> IntegrityFailure:
     """Name the first record in which a stored block and the fold differ; only called when they do."""
-    header = places.header
+    shape = places.shape
+    height = journal.decode_header(encoded.header).height
     counts = np.array([entry.count for entry in draft.entries], np.int64)
     found: list[tuple[int, str]] = []
-    if draft.expired_count != header.expired_count:
-        position = draft.first_position + min(draft.expired_count, header.expired_count)
+    if draft.expired_count != shape.expired_count:
+        position = draft.first_position + min(draft.expired_count, shape.expired_count)
         found.append((position, "Expiries were journaled that were not due, or left out that were."))
     common = min(len(counts), len(places.counts))
     wrong_counts = np.flatnonzero(counts[:common] != places.counts[:common])
     for index in wrong_counts[:1].tolist():
         position = draft.first_position + draft.expired_count + index + int(counts[:index].sum())
         found.append((position, "A message derives another number of transfers."))
-    stored = journal.decode_transfers(memoryview(encoded.body)[places.transfers_offset :], header.transfer_count)
+    stored = places.records(0, shape.transfer_count, sections.fetcher(encoded.body))
     common = min(len(stored), len(draft.transfers))
-    shape = (common, TRANSFER.itemsize)
-    differs = stored[:common].view(np.uint8).reshape(shape) != draft.transfers[:common].view(np.uint8).reshape(shape)
+    table = (common, TRANSFER.itemsize)
+    differs = stored[:common].view(np.uint8).reshape(table) != draft.transfers[:common].view(np.uint8).reshape(table)
     for row in np.flatnonzero(differs.any(axis=1))[:1].tolist():
-        position = journal.row_position(draft.first_position, draft.expired_count, counts, row)
+        position = sections.row_position(draft.first_position, draft.expired_count, counts, row)
         found.append((position, "A record is not what its message derives."))
     failures = [] if failure is None else [failure]
     failures += [
-        IntegrityFailure("RECORD_DIFFERS", sentence, block=header.height, position=position)
-        for position, sentence in found
+        IntegrityFailure("RECORD_DIFFERS", sentence, block=height, position=position) for position, sentence in found
     ]
+    if not failures:
+        sentence = "The body says what it should, in another form."
+        return IntegrityFailure("BODY_FORM", sentence, block=height, position=draft.first_position)
     return min(failures, key=lambda one: one.position or 0)

@@ -6,10 +6,12 @@ import sys
 
 import numpy as np
 
-from ledger import merkle, posting
+from ledger import columns, merkle, messages, posting, sections
 from ledger.accounts import AccountFlag
+from ledger.machine import Entry
 from ledger.runtime import SystemRuntime
 from ledger.state import State
+from ledger.store import parts
 from ledger.transfers import Flag, transfers
 
 __all__ = ["warm"]
@@ -37,6 +39,20 @@ def warm() -> None:
     state.lookup(0, 1)
     state.check()
     merkle.leaf_hashes(np.zeros((1_000, 1), np.uint8))
+    _encode()
+
+
+def _encode() -> None:
+    """Write a body beside its message, read it back, and compress it."""
+    commands = transfers(sections.COLUMNS_COUNT_MIN)
+    commands["item"] = np.arange(len(commands))
+    message = messages.Message(messages.Kind.STATEMENT, b"", bytes(64), columns.encode(commands))
+    entries = (Entry(message, len(commands), columns.decode(message.body)),)
+    body = sections.encode(entries, commands, first_position=0, expired_count=0)
+    shape = sections.Shape(0, 1, 0, len(commands), len(body.data))
+    sections.decode(shape, body.data)
+    (part,) = parts.compress(bytes(2**12), height=1)
+    parts.decompress(part, height=1, part=0)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,10 @@
 
 The front is asyncio, the work runs on one thread of its own (a ``Lane``), commits on another. While a block is being
 committed, new messages queue up and make the next one: group commit without a timer. When so much has queued that it
-fills a block anyway, it is applied during the commit; the answers still wait for their own. One callback of the event
-loop delivers a whole block's answers. Reads and decisions run between blocks, when the machine is what is durable.
+fills a block anyway, it is applied meanwhile, and large blocks are sealed on a third thread: one block is written while
+the next is hashed and the one after that is applied. The answers of each still wait for its own commit, and for those
+before it. One callback of the event loop delivers a whole block's answers. Reads and decisions run when all blocks have
+landed, so that the machine is what is durable.
 
 The first failure ends it: a commit that fails, a broken invariant, anything unforeseen. Whoever waits gets
 ``WRITER_STOPPED``, ``failure`` says why, and only a new start, which replays the journal, goes on from there. An answer
@@ -41,13 +43,17 @@ BATCH_LIMIT = 4_096
 """Messages of one block."""
 BATCH_SIZE_MAX = 16 * 2**20
 """Bytes of message bodies of one block; a single larger message makes a block of its own."""
-BATCH_POSITION_COUNT = 2**19
-"""Positions of one block, expiries included, after which it takes no more messages: what a message derives is known
-only when it has been executed, and a block beyond the bounds of its format could not be sealed."""
+BATCH_POSITION_COUNT = 2**16
+"""Positions of one block, expiries included, after which it takes no more messages: larger blocks would cost no less a
+record, and whoever comes behind one would wait longer."""
 OVERLAP_COUNT = 64
 OVERLAP_SIZE = 2**18
-"""Messages, or bytes of bodies, from which on a block is applied while the one before is still being committed: with
+"""Messages, or bytes of bodies, from which on a block is applied while those before are still being committed: with
 less at hand, waiting for the commit gives fewer and fuller blocks, and sooner answers."""
+FLIGHT_COUNT_MAX = 3
+"""Blocks that have been applied and are not durable yet: one is committed, one sealed, one waits for either."""
+ASIDE_COUNT = 1_024
+"""Records from which on a block is sealed on a thread of its own: a smaller one is sealed before a thread has woken."""
 TICK_S = 1
 """How often an idle node looks for holds that are due."""
 
@@ -63,6 +69,14 @@ class _Waiting:
     admitted: Admitted | None
     work: Callable[[Machine], Sequence[Admitted]] | None
     future: asyncio.Future[Any]
+
+
+@dataclass(slots=True, eq=False)
+class _Flight:
+    """A block between its application and its durability, and who waits for it to land."""
+
+    outcomes: list[Outcome]
+    is_sealed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,11 +124,13 @@ class Writer:
         self._bundle_count = 0
         self._queries: deque[_Query[Any]] = deque()
         self._in_turn: list[_Waiting | _Query[Any]] = []
-        self._committing: tuple[Future[None], list[Outcome]] | None = None
+        self._flights: deque[_Flight] = deque()
+        self._broken: BaseException | None = None
         self._is_tick_due = False
         self._is_draining = False
         self._is_open = False
         self._lane = runtime.lane("writer")
+        self._seal_lane = runtime.lane("seal")
         self._commit_lane = runtime.lane("commit")
         self._ticks: list[asyncio.Task[None]] = []
         self._drains: set[asyncio.Future[None]] = set()
@@ -131,8 +147,8 @@ class Writer:
         self._close()
         while self._drains:
             await asyncio.wait(self._drains)
-        self._lane.close()
-        self._commit_lane.close()
+        for lane in (self._lane, self._seal_lane, self._commit_lane):
+            lane.close()
 
     async def submit(self, admitted: Admitted) -> Answer:
         """Journal a message and give its place; returns after the commit. A retry gets the first answer again (I8).
@@ -185,7 +201,7 @@ class Writer:
                 self._bundle_count += 1
             else:
                 self._waiting_size += len(admitted.message.body)
-            if self._committing is not None and self._is_worth_overlapping():
+            if self._flights and self._is_worth_overlapping():
                 self._lock.notify()
         self._wake()
         return future
@@ -222,7 +238,7 @@ class Writer:
             return
         self.failure = error
         self._close()
-        unanswered = [] if self._committing is None else [future for future, _, _ in self._committing[1]]
+        unanswered = [future for flight in self._flights for future, _, _ in flight.outcomes]
         unanswered += [item.future for item in (*self._in_turn, *self._waiting, *self._queries)]
         for waiting in unanswered:
             if not waiting.done():
@@ -253,8 +269,7 @@ class Writer:
     def _drain(self) -> None:
         """Serve what has queued, turn by turn, until nothing is left."""
         while True:
-            if not self._is_overlap_due():
-                self._finish_commit()
+            self._await_turn()
             turn = self._take()
             if turn is None:
                 return
@@ -275,30 +290,24 @@ class Writer:
             return False
         return len(self._waiting) >= min(OVERLAP_COUNT, self._batch_limit) or self._waiting_size >= OVERLAP_SIZE
 
-    def _is_overlap_due(self) -> bool:
-        """Wait until the last block is durable, or until enough has queued to go on meanwhile; say which came first."""
-        if self._committing is None:
-            return False
-        future = self._committing[0]
+    def _await_turn(self, *, landed: bool = False) -> None:
+        """Wait until all blocks have landed, or, unless told to, until enough has queued to apply another meanwhile."""
         with self._lock:
-            self._lock.wait_for(lambda: future.done() or self._is_worth_overlapping())
-            return not future.done()
-
-    def _finish_commit(self) -> None:
-        """Wait until the last block is durable, then give its answers."""
-        if self._committing is None:
-            return
-        future, outcomes = self._committing
-        future.result()
-        self._runtime.crossing("writer.after_commit")
-        self._committing = None
-        self._deliver(outcomes)
+            self._lock.wait_for(
+                lambda: (
+                    self._broken is not None
+                    or not self._flights
+                    or (not landed and len(self._flights) < FLIGHT_COUNT_MAX and self._is_worth_overlapping())
+                )
+            )
+        if self._broken is not None:
+            raise self._broken
 
     def _take(self) -> tuple[list[_Query[Any]], list[_Waiting]] | None:
         """Take all reads, unless a commit is under way, and the next bundle or block's messages; ``None``: no more."""
         with self._lock:
             queries = []
-            if self._committing is None:
+            if not self._flights:
                 queries = list(self._queries)
                 self._queries.clear()
             waiting: list[_Waiting] = []
@@ -331,13 +340,7 @@ class Writer:
             (item.future, None, outcome) if isinstance(outcome, LedgerError) else (item.future, outcome, None)
             for item, outcome in zip(waiting, draft.outcomes, strict=False)
         ]
-        block = None if draft.is_empty else self._seal(draft)
-        # A retry may be answered from the block that is still being committed.
-        self._finish_commit()
-        if block is None:
-            self._deliver(outcomes)
-        else:
-            self._start_commit(block, outcomes)
+        self._launch(draft, outcomes)
 
     def _until_full(self, waiting: list[_Waiting], first_position: int) -> Iterator[Admitted]:
         """Give the messages until the block that begins at ``first_position`` is full."""
@@ -391,9 +394,8 @@ class Writer:
     def _block(self, batch: Iterable[Admitted], timestamp_ns: int) -> Draft:
         """Make one block and wait until it is durable; a draft without records is none."""
         draft = self._apply(batch, timestamp_ns)
-        if not draft.is_empty:
-            self._start_commit(self._seal(draft), [])
-            self._finish_commit()
+        self._launch(draft, [])
+        self._await_turn(landed=True)
         return draft
 
     def _apply(self, batch: Iterable[Admitted], timestamp_ns: int) -> Draft:
@@ -402,23 +404,57 @@ class Writer:
         self._runtime.crossing("writer.after_apply")
         return draft
 
-    def _seal(self, draft: Draft) -> Block:
-        """Seal a draft, so that the next block can be applied on it."""
-        block = journal.seal(draft, self._private_key, ledger=self._machine.genesis.ledger)
-        self._machine.seal(block.hash)
-        return block
-
-    def _start_commit(self, block: Block, outcomes: list[Outcome]) -> None:
-        """Start making a block durable."""
-        self._runtime.crossing("writer.before_commit")
-        future = self._commit_lane.submit(functools.partial(self._store.append, block))
-        self._committing = future, outcomes
-        future.add_done_callback(self._committed)
-
-    def _committed(self, _: Future[None]) -> None:
-        """Wake the lane if it waits for the commit."""
+    def _launch(self, draft: Draft, outcomes: list[Outcome]) -> None:
+        """Send a block on its way, if there is one."""
+        if draft.is_empty:
+            self._deliver(self._left_waiting(outcomes))
+            return
+        flight = _Flight(outcomes)
         with self._lock:
+            is_next_to_seal = all(other.is_sealed for other in self._flights)
+            self._flights.append(flight)
+        if is_next_to_seal and len(draft.transfers) < ASIDE_COUNT:
+            self._seal(draft, flight)
+        else:
+            sealing = self._seal_lane.submit(functools.partial(self._seal, draft, flight))
+            sealing.add_done_callback(self._note_failure)
+
+    def _left_waiting(self, outcomes: list[Outcome]) -> list[Outcome]:
+        """Give what can be answered at once: a retry may be answered from a block that has not landed yet."""
+        with self._lock:
+            if not self._flights:
+                return outcomes
+            self._flights[-1].outcomes.extend(outcomes)
+            return []
+
+    def _seal(self, draft: Draft, flight: _Flight) -> None:
+        """Seal a draft and start its commit; drafts are sealed in order, and none after one that failed."""
+        if self._broken is not None:
+            return
+        link = self._machine.grow(draft)
+        block = journal.seal(draft, link, self._private_key, ledger=self._machine.genesis.ledger)
+        self._machine.seal(block.hash)
+        flight.is_sealed = True
+        self._runtime.crossing("writer.before_commit")
+        committing = self._commit_lane.submit(functools.partial(self._commit, block, flight))
+        committing.add_done_callback(self._note_failure)
+
+    def _commit(self, block: Block, flight: _Flight) -> None:
+        """Make a block durable, then give its answers."""
+        self._store.append(block)
+        self._runtime.crossing("writer.after_commit")
+        with self._lock:
+            self._flights.remove(flight)
             self._lock.notify()
+        self._deliver(flight.outcomes)
+
+    def _note_failure(self, future: Future[None]) -> None:
+        """Let the lane know of a block that will never land."""
+        error = future.exception()
+        if error is not None:
+            with self._lock:
+                self._broken = self._broken or error
+                self._lock.notify()
 
 
 def open_machine(

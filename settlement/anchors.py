@@ -12,17 +12,16 @@ The proof is the inclusion proof of RFC 6962 of the decision's leaf.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
 import msgspec
 
-from ledger import checkpoint, logs, merkle
+from ledger import checkpoint, logs, merkle, messages
 from ledger.errors import IntegrityFailure, LedgerError
 from ledger.genesis import Genesis
-from ledger.machine import MESSAGE_LEAF
+from ledger.machine import message_leaf
 from ledger.tiles import Tiles
 from settlement import certificate
 from settlement.certificate import Certificate
@@ -121,8 +120,8 @@ def verify(data: bytes, genesis_pair: tuple[Genesis, Genesis]) -> Anchored:
     if document.format != FORMAT or not is_canonical:
         raise _malformed("it has another format, or is not in its canonical form")
     proved = certificate.verify(document.certificate, genesis_pair)
-    decision = msgspec.msgpack.decode(document.certificate)[1][-1]
-    leaf = merkle.leaf_hash(MESSAGE_LEAF + hashlib.sha256(decision).digest())
+    decision = messages.decode(msgspec.msgpack.decode(document.certificate)[1][-1])
+    leaf = merkle.leaf_hash(message_leaf(decision))
     return Anchored(proved, tuple(_checked(anchor, leaf, genesis_pair[0]) for anchor in document.anchors))
 
 

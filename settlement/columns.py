@@ -1,20 +1,7 @@
 """Book transfers in columns: an institution moves money between accounts of one book, thousands to the message.
 
-The body of ``POST /v1/transfers`` is binary, because at this size JSON costs more than everything else together::
-
-    offset  size        what
-    0       4           magic "HGT0"
-    4       4           count n, little-endian, 1 … 65,536
-    8       4           which optional columns follow: bit 0 flags, bit 1 related, bit 2 timeout; other bits zero
-    12      4           zero
-    16      8n          id, upper halves           (u64, little-endian, as all columns)
-            8n          id, lower halves
-            8n          amount in minor units      (i64)
-            4n          debit account              (u32)
-            4n          credit account             (u32)
-            2n          flags, if bit 0            (u16: 1 pending, 2 post, 4 void, 16 linked)
-            8n + 8n     related id, if bit 1       (u64 halves: the hold that a post or void ends)
-            4n          timeout in seconds, bit 2  (u32: of a pending one; 0 never)
+The body of ``POST /v1/transfers`` is in columns (``ledger.columns``), because at this size JSON costs more than
+everything else together.
 
 An account is a bare number; on which ledger it is, the signature of the request says (``ledger/signatures.py``).
 Ids are the signer's own: 128 bits, unique for ever. A hold made here is ended here, by a later post or void of the same
@@ -24,37 +11,27 @@ whole message. What the kernel refuses is a result of the item.
 
 from __future__ import annotations
 
-import struct
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ledger import columns
 from ledger.compiled import Number, kernel
 from ledger.errors import Forbidden, MalformedInput
 from ledger.machine import Admitted, Context, Machine
 from ledger.registry import IdStatus, find, hash_id
-from ledger.transfers import Flag, Transfers, transfers
+from ledger.transfers import Flag, Transfers
 from settlement.book import Book
 from settlement.chart import AccountCode
 from settlement.legs import TransferCode
 
-__all__ = ["ITEM_COUNT_MAX", "MAGIC", "authorise", "decode", "encode", "execute"]
+__all__ = ["authorise", "decode", "execute"]
 
 Array = npt.NDArray[Any]
-MAGIC = b"HGT0"
-ITEM_COUNT_MAX = 65_536
-_HEAD = struct.Struct("<4sIII")
-_FLAGS, _RELATED, _TIMEOUT = 1, 2, 4
 _PERMITTED_FLAGS = np.uint16(Flag.PENDING | Flag.POST | Flag.VOID | Flag.LINKED)
 _ENDS = int(Flag.POST | Flag.VOID)
 _HOLD_OPEN = int(IdStatus.HOLD_OPEN)
-_BASE = (("id_hi", "<u8"), ("id_lo", "<u8"), ("amount", "<i8"), ("debit", "<u4"), ("credit", "<u4"))
-_OPTIONAL = (
-    (_FLAGS, (("flags", "<u2"),)),
-    (_RELATED, (("related_hi", "<u8"), ("related_lo", "<u8"))),
-    (_TIMEOUT, (("timeout_s", "<u4"),)),
-)
 _MOVABLE = np.zeros(2**16, np.bool_)
 _MOVABLE[[AccountCode.WALLET, AccountCode.POSITION, AccountCode.FEES, AccountCode.SUSPENSE]] = True
 
@@ -63,41 +40,12 @@ def decode(body: bytes) -> Transfers:
     """Read a body into commands; ``party`` and ``code`` are still zero.
 
     Raises:
-        MalformedInput: ``COLUMNS_MALFORMED``, ``COLUMNS_COUNT``, ``COLUMNS_FLAGS``.
+        MalformedInput: from ``ledger.columns.decode``; ``COLUMNS_FLAGS``.
     """
-    if len(body) < _HEAD.size:
-        raise MalformedInput("COLUMNS_MALFORMED", "The columns are cut short.")
-    magic, count, mask, zero = _HEAD.unpack_from(body)
-    if magic != MAGIC or zero or mask & ~(_FLAGS | _RELATED | _TIMEOUT):
-        raise MalformedInput("COLUMNS_MALFORMED", "The body does not begin as columns do.")
-    if not 1 <= count <= ITEM_COUNT_MAX:
-        raise MalformedInput("COLUMNS_COUNT", "A message holds 1 to 65,536 transfers.", count=count)
-    columns = _columns(mask)
-    if len(body) != _HEAD.size + count * sum(np.dtype(kind).itemsize for _, kind in columns):
-        raise MalformedInput("COLUMNS_MALFORMED", "The body's length does not fit its count.")
-    commands = transfers(count)
-    offset = _HEAD.size
-    for name, kind in columns:
-        column = np.frombuffer(body, kind, count, offset)
-        commands[name] = column
-        offset += column.nbytes
-    commands["item"] = np.arange(count, dtype=np.uint32)
-    if any(mask & bit and not any(np.any(commands[name]) for name, _ in names) for bit, names in _OPTIONAL):
-        raise MalformedInput("COLUMNS_MALFORMED", "An optional column that says nothing is left out.")
+    commands = columns.decode(body)
     if np.any(commands["flags"] & ~_PERMITTED_FLAGS):
         raise MalformedInput("COLUMNS_FLAGS", "A flag is set that a book transfer cannot have.")
     return commands
-
-
-def encode(commands: Transfers) -> bytes:
-    """Write commands as a body, with the optional columns that say something: undoes ``decode``."""
-    mask = 0
-    for bit, columns in _OPTIONAL:
-        if any(np.any(commands[name]) for name, _ in columns):
-            mask |= bit
-    parts = [_HEAD.pack(MAGIC, len(commands), mask, 0)]
-    parts.extend(np.ascontiguousarray(commands[name], kind).tobytes() for name, kind in _columns(mask))
-    return b"".join(parts)
 
 
 def authorise(book: Book, admitted: Admitted, machine: Machine, _timestamp_ns: int) -> None:
@@ -132,15 +80,7 @@ def authorise(book: Book, admitted: Admitted, machine: Machine, _timestamp_ns: i
 
 def execute(_book: Book, admitted: Admitted, context: Context) -> None:
     """Post what was decoded, as it stands."""
-    commands: Transfers = admitted.content.copy()
-    commands["party"] = admitted.party
-    commands["code"] = TransferCode.BOOK
-    context.post(commands)
-
-
-def _columns(mask: int) -> tuple[tuple[str, str], ...]:
-    """Give names and types of the columns of a body in their order."""
-    return _BASE + tuple(column for bit, columns in _OPTIONAL if mask & bit for column in columns)
+    context.post_columns(admitted.content, party=admitted.party, code=TransferCode.BOOK)
 
 
 @kernel

@@ -17,8 +17,8 @@ settled in a window      the decision, where all payments settled that this one 
 
 In a window with rejections or payments carried out, that this payment is among the settled ones is the node's word, and
 the window's certificate proves it. So it is with what became of a payment later: a receipt shows a moment. Of many
-payments under one signature only this one's records are shown, and of the message the digest; whoever has the body can
-check it against that.
+payments under one signature only this one's records are shown, and of the message its base; whoever has the body can
+check it against the digest there.
 
 Only legs are shown that debit the payer or credit the payee, and the fee: a provider's side of an exchange is not
 theirs to see.

@@ -9,7 +9,7 @@ import numpy as np
 from ledger import journal
 from ledger.genesis import genesis_hash
 from ledger.journal import Block, EncodedBlock
-from ledger.machine import Draft, Entry
+from ledger.machine import Draft, Entry, Link
 from ledger.runtime import SECOND_NS
 from ledger.store import Store
 from ledger.transfers import TRANSFER, Transfers
@@ -34,15 +34,14 @@ class Blocks:
             height=height,
             first_position=first,
             timestamp_ns=START_S * SECOND_NS + height,
-            previous_hash=genesis_hash(GENESIS) if last is None else last.hash,
             expired_count=0,
             entries=(Entry(note, transfer_count),),
             transfers=random_records(random, transfer_count),
-            tree_size=first + 1 + transfer_count,
-            tree_root=random.bytes(32),
             outcomes=(),
         )
-        block = journal.seal(draft, private_key("node"), ledger=LEDGER)
+        previous_hash = genesis_hash(GENESIS) if last is None else last.hash
+        link = Link(previous_hash, first + 1 + transfer_count, random.bytes(32))
+        block = journal.seal(draft, link, private_key("node"), ledger=LEDGER)
         self.made.append(block)
         return block
 

@@ -1,6 +1,6 @@
-"""The worked example of ``docs/formats.md``: a journal of three blocks, and its bytes line by line.
+"""The worked example of ``docs/formats.md``: a journal of four blocks, and its bytes line by line.
 
-``python -m tests.format_example`` writes the vectors anew and prints the listing for the page. Do that only when a
+``python -m tests.format_example`` writes the vectors and the page's example anew. Do that only when a
 format has changed on purpose: until then both are fixed, and the tests hold the code to them.
 """
 
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,19 +15,30 @@ from typing import Any
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from ledger import genesis, journal, merkle, messages, signatures
+from ledger import columns, genesis, journal, merkle, messages, signatures
 from ledger.genesis import Genesis, GenesisAsset, GenesisParty
 from ledger.journal import Block
 from ledger.machine import Machine, message_leaf
 from ledger.messages import Kind, Message
+from ledger.packing import by_width
 from ledger.runtime import SECOND_NS
+from ledger.sections import COLUMNS_COUNT_MIN
 from ledger.store import MemoryStore
 from ledger.transfers import TRANSFER, Flag
-from tests.ledger_fixture import CREDIT, FixtureInterpreter, export_bytes, make_runtime, open_body, transfer
+from tests.ledger_fixture import (
+    CREDIT,
+    FixtureInterpreter,
+    export_bytes,
+    make_runtime,
+    many_transfers,
+    open_body,
+    transfer,
+)
 
 VECTORS = Path(__file__).parent / "vectors"
 EXAMPLE_PATH = VECTORS / "example.hgx"
 FORMATS_PATH = VECTORS / "formats.json"
+PAGE_PATH = Path(__file__).parents[1] / "docs" / "formats.md"
 
 NODE_KEY = Ed25519PrivateKey.from_private_bytes(
     bytes.fromhex("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60")
@@ -40,6 +50,8 @@ CLIENT_KEY = Ed25519PrivateKey.from_private_bytes(
 NETWORK = "hugang-demo-5f0c"
 START_S = 1_750_233_600
 WIDTH = 32
+SHOWN_LEAF_COUNT = 8
+"""Leaves whose hashes the page shows, besides the last one; the vectors have all."""
 TEXT_WIDTH = 100
 
 
@@ -77,6 +89,21 @@ def make_statement(subject: str) -> Message:
     )
 
 
+def make_columns() -> Message:
+    """Let the client sign transfers in columns, of which the last takes the id of the first."""
+    commands = many_transfers(COLUMNS_COUNT_MIN, debit=2, credit=1, first_id=0x0B01)
+    commands["amount"] = np.arange(1, COLUMNS_COUNT_MIN + 1)
+    commands["id_lo"][-1] = commands["id_lo"][0]
+    return messages.statement(
+        CLIENT_KEY,
+        network_hash=genesis.network_hash(make_genesis()),
+        ledger="--",
+        kind="columns",
+        subject="3/0",
+        body=columns.encode(commands),
+    )
+
+
 def make_request() -> Message:
     """Let the client sign a request: one transfer at once, and one hold of five seconds."""
     commands = np.concatenate(
@@ -102,13 +129,14 @@ def make_request() -> Message:
 
 
 def make_blocks() -> list[Block]:
-    """Make the three blocks: two accounts; a payment and a hold; the hold's expiry."""
+    """Make the four blocks: two accounts; a payment and a hold; the hold's expiry; transfers in columns."""
     machine = Machine(make_genesis(), FixtureInterpreter(), hash_key=bytes(16), compiled=False)
     blocks = []
-    for after_s, batch in ((1, [make_statement("1/0"), make_statement("2/0")]), (2, [make_request()]), (8, [])):
+    batches = ([make_statement("1/0"), make_statement("2/0")], [make_request()], [], [make_columns()])
+    for after_s, batch in zip((1, 2, 8, 9), batches, strict=True):
         admitted = [machine.admit(message, at_ns=None) for message in batch]
         draft = machine.apply(admitted, (START_S + after_s) * SECOND_NS)
-        block = journal.seal(draft, NODE_KEY, ledger="SH")
+        block = journal.seal(draft, machine.grow(draft), NODE_KEY, ledger="SH")
         machine.seal(block.hash)
         blocks.append(block)
     return blocks
@@ -136,14 +164,14 @@ HEADER_FIELDS: tuple[Field, ...] = (
     (1, "signature algorithm: Ed25519"),
     (8, "height"),
     (8, "first position"),
-    (4, "messages"),
+    (4, "entries"),
     (4, "expiries"),
     (8, "transfers"),
     (8, "timestamp"),
     (8, "size of the body"),
     (8, "tree size"),
     (32, "previous hash"),
-    (32, "body hash"),
+    (32, "hash of the skeleton"),
     (32, "tree root"),
 )
 SECTION_FIELDS: tuple[Field, ...] = ((2, "section"), (2, "section version"), (4, "zero"), (8, "size of the section"))
@@ -155,15 +183,29 @@ def block_fields(block: Block) -> Iterator[Field]:
     yield from SECTION_FIELDS
     count = len(block.entries)
     if count:
-        yield from ((4 * count, "sizes of the stored messages"), (4 * count, "transfers they derive"))
+        yield from ((4 * count, f"table: {name}") for name in ("head", "body", "records", "mode", "party", "code"))
+    heads_size = 0
     for entry in block.entries:
-        message = entry.message
-        yield from ((1, "kind"), (4, "size of the base"), (4, "size of the body"))
-        yield from ((len(message.base), "text: base"), (64, "client's signature"), (len(message.body), "body"))
+        base = entry.message.base
+        heads_size += 1 + len(base) + 64
+        yield from ((1, "kind"), (len(base), "text: base"), (64, "client's signature"))
+    if heads_size % 8:
+        yield -heads_size % 8, "fill"
     yield from SECTION_FIELDS
-    for name in TRANSFER.names or ():
-        if len(block.transfers):
+    if count and block.entries[0].commands is not None:
+        yield from ((4 * len(block.transfers), f"link: {side}") for side in ("debit", "credit"))
+        yield 2 * len(block.transfers), "column result"
+    else:
+        for name in by_width(TRANSFER, TRANSFER.names or ()):
             yield TRANSFER[name].itemsize * len(block.transfers), f"column {name}"
+    yield from SECTION_FIELDS
+    for entry in block.entries:
+        if entry.commands is None:
+            yield len(entry.message.body), "body"
+        else:
+            yield from ((4, "magic"), (4, "count"), (4, "optional columns"), (4, "zero"))
+            for name in columns.names_of(0):
+                yield TRANSFER[name].itemsize * entry.count, f"column {name}"
 
 
 def all_fields(blocks: list[Block]) -> Iterator[Field]:
@@ -181,6 +223,8 @@ def listing(blocks: list[Block], data: bytes) -> list[str]:
     lines: list[str] = []
     offset = 0
     for size, meaning in all_fields(blocks):
+        if not size and not meaning.startswith("#"):
+            continue
         if meaning.startswith("#"):
             lines += ["", meaning]
             continue
@@ -226,7 +270,9 @@ def summary(blocks: list[Block]) -> list[str]:
         ("hash of the network", genesis.network_hash(make_genesis()).hex()),
         ("the client's key id", messages.key_id_of(messages.public_bytes(CLIENT_KEY))),
     ]
-    rows += [(f"leaf {position}, {what}", digest.hex()) for position, (what, digest) in enumerate(leaves(blocks))]
+    found = list(enumerate(leaves(blocks)))
+    shown = [*found[:SHOWN_LEAF_COUNT], found[-1]]
+    rows += [(f"leaf {position}, {what}", digest.hex()) for position, (what, digest) in shown]
     rows += [(f"hash of block {block.header.height}", block.hash.hex()) for block in blocks]
     rows += [(f"tree root after block {block.header.height}", block.header.tree_root.hex()) for block in blocks]
     return [f"| {name} | `{value}` |" for name, value in rows]
@@ -279,20 +325,24 @@ def refused(blocks: list[Block]) -> list[dict[str, str]]:
         ("body", "another section first", b"\2" + body[1:], "BODY_MALFORMED"),
         ("body", "a zero that is none", body[:4] + b"\1" + body[5:], "BODY_MALFORMED"),
         ("body", "a size that does not fit", body[:16] + b"\1" + body[17:], "BODY_MALFORMED"),
-        ("body", "a count that does not fit", body[:20] + b"\1" + body[21:], "BODY_MALFORMED"),
+        ("body", "a count that does not fit", body[:24] + b"\1" + body[25:], "BODY_MALFORMED"),
+        ("body", "a mode nobody knows", body[:28] + b"\2" + body[29:], "BODY_MALFORMED"),
         ("body", "a byte too many", body + b"\0", "BODY_MALFORMED"),
     ]
     return [{"format": name, "what": what, "hex": data.hex(), "code": code} for name, what, data, code in cases]
 
 
 def main() -> None:
-    """Write the vectors and print what the page shows of them."""
+    """Write the vectors, and into the page what it shows of them."""
     blocks = make_blocks()
     data = make_export(blocks)
     EXAMPLE_PATH.write_bytes(data)
     vectors = formats(blocks) | {"refused": refused(blocks)}
     FORMATS_PATH.write_text(json.dumps(vectors, indent=1) + "\n", "utf-8")
-    sys.stdout.write("\n".join([*summary(blocks), "", "```", *listing(blocks, data)[1:], "```"]) + "\n")
+    head, _, rest = PAGE_PATH.read_text("utf-8").partition("| hash of the genesis |")
+    after = rest[rest.index("```", rest.index("```") + 3) :]
+    shown = "\n".join([*summary(blocks), "", "```", *listing(blocks, data)[1:]])
+    PAGE_PATH.write_text(f"{head}{shown}\n{after}", "utf-8")
 
 
 if __name__ == "__main__":

@@ -15,9 +15,10 @@ import msgspec
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from ledger import genesis, receipts, sealed, signatures
+from ledger import genesis, journal, receipts, sealed, signatures
 from ledger.receipts import FORMAT, join, verify_receipt
 from ledger.transfers import TRANSFER
+from settlement.payment_receipts import Claim
 from settlement.statements import digest_of, encode, sign
 from tests.format_example import make_genesis
 from tests.receipt_fixture import PAIR, Journals, journals
@@ -25,6 +26,7 @@ from tests.settlement_fixture import NETWORK_HASH, key_of
 from tests.unit import test_receipts, test_sealed, test_statements
 
 VECTORS = Path(__file__).parent / "vectors"
+PAGE = Path(__file__).parents[1] / "docs" / "proofs.md"
 ELSEWHERE = ("created", "keyid", "alg", "expires", "tag")
 """The order in which another implementation of RFC 9421 writes the parameters."""
 
@@ -126,7 +128,6 @@ def _bent_receipts(made: Journals, good: bytes) -> list[tuple[str, str, bytes]]:
             lie(records=(msgspec.structs.replace(record, position=record.position + 1),)),
         ),
         ("another body", "RECEIPT_INVALID", of_message(body=b"{}")),
-        ("body and digest", "RECEIPT_MALFORMED", of_message(digest=bytes(32))),
         ("a request made for the other ledger", "RECEIPT_INVALID", of_message(**_made_for(message, "HK"))),
         ("the other ledger's checkpoint", "RECEIPT_INVALID", lie(checkpoint=made.note("HK"))),
         (
@@ -169,12 +170,94 @@ def write_balances(vectors: dict[str, Any]) -> None:
     vectors["refused"] = [{"why": why, "code": code, "bytes": data.hex()} for why, code, data in bent]
 
 
+def write_page() -> None:
+    """Write the receipt and the balance proof that docs/proofs.md prints, piece by piece."""
+    page = PAGE.read_text("utf-8")
+    vectors = {name: json.loads((VECTORS / f"{name}.json").read_text("utf-8")) for name in ("receipts", "balances")}
+    receipt = bytes.fromhex(vectors["receipts"]["receipts"]["at once, refused"]["receipt"])
+    page = _replaced(page, "This one is of a payment that was refused", "## Sealed balances", _shown_receipt(receipt))
+    proof = bytes.fromhex(vectors["balances"]["proof"]["bytes"])
+    page = _replaced(
+        page, "This one is ", "## Anchored certificates", _shown_balance(proof), after="## Sealed balances"
+    )
+    PAGE.write_text(page, "utf-8")
+
+
+def _replaced(page: str, first: str, end: str, text: str, *, after: str = "") -> str:
+    """Give the page with other text from ``first`` (behind ``after``) to before ``end``."""
+    start = page.index(first, page.index(after))
+    return page[:start] + text + "\n" + page[page.index(end, start) :]
+
+
+def _hex(data: bytes) -> str:
+    """Write bytes in lines of 56."""
+    return "\n".join(data[at : at + 56].hex() for at in range(0, len(data), 56))
+
+
+def _blocks(*pieces: str) -> str:
+    """Put pieces under each other; what stands for itself is fenced."""
+    return "\n\n".join(
+        piece if piece.endswith((":", ".")) else f"```\n{piece.rstrip(chr(10))}\n```" for piece in pieces
+    )
+
+
+def _shown_receipt(receipt: bytes) -> str:
+    ((content, part),) = receipts._read(receipt)
+    (record,) = content.records
+    claim = msgspec.msgpack.decode(content.claim, type=Claim)
+    hashes = [content.hashes[at : at + 32].hex() for at in range(0, len(content.hashes), 32)]
+    body = (content.message.body or b"").decode()
+    height = journal.decode_header(content.header).height
+    return (
+        _blocks(
+            f"This one is of a payment that was refused at once: {len(receipt):,} bytes. "
+            "The checkpoint, signed by Shanghai's node and cosigned by Hong Kong's:",
+            content.checkpoint.decode(),
+            f"The header of block {height}:",
+            _hex(content.header),
+            f"The message at position {content.message.position}: public key, base, signature, body.",
+            content.message.key.hex(),
+            content.message.base.decode(),
+            _hex(content.message.signature),
+            body,
+            f"Its one record, at position {record.position}:",
+            _hex(record.leaf),
+            f"No evidence. The claim: `{claim.status}` for reason {claim.reason.value} (`{claim.reason.name}`), "
+            "in no window.",
+            _hex(content.claim),
+            "The hashes and the proofs:",
+            "\n".join(f"{index:2} {digest}" for index, digest in enumerate(hashes)),
+            "\n".join(
+                f"{name:<12} {row.hex()}"
+                for name, row in zip(("consistency", "message", "record"), content.proofs, strict=True)
+            ),
+            "The node's signature over the part:",
+            _hex(part.signature),
+        )
+        + "\n"
+    )
+
+
+def _shown_balance(proof: bytes) -> str:
+    _, _, note, leaf, hashes = msgspec.msgpack.decode(proof)
+    return (
+        _blocks(
+            f"This one is {len(proof)} bytes: the checkpoint, the leaf, and the proof.",
+            note.decode(),
+            _hex(leaf),
+            "\n".join(digest.hex() for digest in hashes),
+        )
+        + "\n"
+    )
+
+
 def main() -> None:
-    """Write all four files."""
+    """Write all four files, and the page."""
     rewrite("signatures", write_signatures)
     rewrite("statements", write_statements)
     rewrite("receipts", write_receipts)
     rewrite("balances", write_balances)
+    write_page()
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from ledger import genesis, journal, messages, signatures
+from ledger import columns, genesis, journal, messages, signatures
 from ledger.accounts import AccountFlag
 from ledger.errors import Forbidden, MalformedInput
 from ledger.exports import write_export
@@ -114,6 +114,8 @@ class FixtureInterpreter:
             if any(commands[name].any() for name in _FILLED_IN):
                 raise MalformedInput("BODY_MALFORMED", "A command fills in what is not its own.")
             return commands
+        if kind == "columns":
+            return columns.decode(body)
         if kind == "note":
             return None
         raise MalformedInput("BODY_MALFORMED", "No such message.", topic=envelope.topic)
@@ -130,7 +132,7 @@ class FixtureInterpreter:
                 raise Forbidden("PARTY_EXISTS", "This party is registered already.")
         if kind == "revoke":
             machine.directory.signer(admitted.content)
-        if kind == "post":
+        if kind in ("post", "columns"):
             accounts = machine.state.accounts
             debits = admitted.content["debit"]
             known = debits[(debits > 0) & (debits < len(accounts))]
@@ -156,6 +158,8 @@ class FixtureInterpreter:
             commands["party"] = admitted.party
             commands["item"] = np.arange(len(commands))
             context.post(commands)
+        elif kind == "columns":
+            context.post_columns(admitted.content, party=admitted.party, code=9)
 
     def expired(self, machine: Machine, records: Transfers) -> None:  # noqa: ARG002 - of the protocol
         """Count them."""
@@ -274,7 +278,7 @@ class Chain:
         """Admit and apply messages one by one, and seal a block of what is taken."""
         timestamp_ns = START_S * SECOND_NS + at_s * SECOND_NS if at_s is not None else self.machine.timestamp_ns + 1
         draft = self.draft(batch, timestamp_ns)
-        block = journal.seal(draft, private_key("node"), ledger=LEDGER)
+        block = journal.seal(draft, self.machine.grow(draft), private_key("node"), ledger=LEDGER)
         self.machine.seal(block.hash)
         self.blocks.append(block)
         return block

@@ -46,7 +46,7 @@ def journaled(node: Node) -> tuple[MemoryStore, Machine]:
     store = MemoryStore(genesis.encode(document), runtime=ManualRuntime())
     for timestamp_ns, messages in node.blocks:
         draft = machine.apply([machine.admit(message, at_ns=None) for message in messages], timestamp_ns)
-        block = journal.seal(draft, key_of(f"NODE-{node.ledger}"), ledger=node.ledger)
+        block = journal.seal(draft, machine.grow(draft), key_of(f"NODE-{node.ledger}"), ledger=node.ledger)
         machine.seal(block.hash)
         store.append(block)
     return store, machine

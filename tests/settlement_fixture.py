@@ -155,7 +155,7 @@ class Node:
         timestamp_ns = self.machine.timestamp_ns + SECOND if at_ns is None else at_ns
         admitted = [self.machine.admit(message, at_ns=None) for message in messages]
         draft = self.machine.apply(admitted, timestamp_ns)
-        self.machine.seal(hashlib.sha256(draft.tree_root).digest())
+        self.machine.seal(hashlib.sha256(self.machine.grow(draft).tree_root).digest())
         if self.on_records is not None:
             self.on_records(self, draft.transfers)
         if not draft.is_empty:

@@ -7,8 +7,9 @@ commit. Whatever else a node needs is a fold over what ``blocks`` gives.
 
 from __future__ import annotations
 
-from ledger.store.base import PART_SIZE, Store
+from ledger.store.base import Store
 from ledger.store.memory import MemoryStore
+from ledger.store.parts import PART_SIZE
 from ledger.store.places import create_store, open_store, open_store_reader
 from ledger.store.postgresql import PostgresqlStore
 from ledger.store.sqlite import SqliteStore

@@ -1,25 +1,13 @@
-"""What every store promises, and the parts into which bodies are cut."""
+"""What every store promises."""
 
 from __future__ import annotations
 
-import struct
-import zlib
 from collections.abc import Iterator
 from typing import Protocol
 
-import zstandard
-
-from ledger.errors import IntegrityFailure
 from ledger.journal import Block, EncodedBlock
 
-__all__ = ["PART_SIZE", "Store", "compress", "decompress"]
-
-PART_SIZE = 2**16
-"""Bytes of a body in one stored part, before compression; the last part of a body may be shorter."""
-COMPRESSION_LEVEL = 1
-_PART_STORED_SIZE_MAX = PART_SIZE + 1024
-_CHECKSUM = struct.Struct("<I")
-_PLACE = struct.Struct("<QI")
+__all__ = ["Store"]
 
 
 class Store(Protocol):
@@ -61,7 +49,7 @@ class Store(Protocol):
         """
 
     def body_part(self, height: int, part: int) -> bytes:
-        """Give part ``part`` (from 0) of a body: bytes ``PART_SIZE * part`` and on.
+        """Give part ``part`` (from 0) of a body: bytes ``parts.PART_SIZE * part`` and on.
 
         Raises:
             NotFound: there is no such part.
@@ -80,36 +68,3 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Let go of files and locks; twice does no harm."""
-
-
-def compress(body: bytes, *, height: int) -> list[bytes]:
-    """Cut a body into parts and compress each by itself; behind each stands a checksum over its place and its bytes."""
-    compressor = zstandard.ZstdCompressor(level=COMPRESSION_LEVEL, write_checksum=False)
-    view = memoryview(body)
-    frames = (compressor.compress(view[start : start + PART_SIZE]) for start in range(0, len(body), PART_SIZE))
-    return [frame + _checksum(frame, height=height, part=part) for part, frame in enumerate(frames)]
-
-
-def decompress(data: bytes, *, height: int, part: int) -> bytes:
-    """Give a part back.
-
-    Compressed bytes can change without changing what they mean; the checksum lets no changed byte pass, and no part in
-    another's place.
-
-    Raises:
-        IntegrityFailure: it is not what ``compress`` has written.
-    """
-    frame = data[: -_CHECKSUM.size]
-    if data[-_CHECKSUM.size :] != _checksum(frame, height=height, part=part):
-        raise IntegrityFailure("STORE_CORRUPT", "A stored part is not what was written there.", block=height)
-    try:
-        if len(data) <= _PART_STORED_SIZE_MAX and 0 < zstandard.frame_content_size(frame) <= PART_SIZE:
-            return zstandard.ZstdDecompressor().decompress(frame, allow_extra_data=False)
-    except zstandard.ZstdError as error:
-        raise IntegrityFailure("STORE_CORRUPT", f"A stored part cannot be read: {error}", block=height) from error
-    raise IntegrityFailure("STORE_CORRUPT", "A stored part has an impossible size.", block=height)
-
-
-def _checksum(frame: bytes, *, height: int, part: int) -> bytes:
-    """Give the CRC-32 of a part's place (height u64, part u32) and its compressed bytes."""
-    return _CHECKSUM.pack(zlib.crc32(frame, zlib.crc32(_PLACE.pack(height, part))))

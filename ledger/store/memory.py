@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from ledger.errors import InvariantViolation, NotFound, Unavailable
 from ledger.journal import Block, EncodedBlock
 from ledger.runtime import Runtime
-from ledger.store.base import PART_SIZE
+from ledger.store.parts import PART_SIZE
 
 __all__ = ["MemoryStore"]
 

@@ -17,7 +17,7 @@ from ledger.errors import IntegrityFailure, InvariantViolation, MalformedInput, 
 from ledger.journal import Block, EncodedBlock, Header, block_hash, decode_header
 from ledger.runtime import Runtime
 from ledger.store import tables
-from ledger.store.base import compress, decompress
+from ledger.store.parts import compress, decompress
 
 __all__ = ["SqlStore"]
 

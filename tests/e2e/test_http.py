@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from gateway.client import Client, ProblemError, Signer
+from ledger import columns
 from ledger.accounts import address as address_of
 from ledger.accounts import parse_address
 from ledger.messages import public_bytes
 from ledger.transfers import transfers
-from settlement import columns
 from tests.http_fixture import PAYMENTS, assert_problem, pay_arguments, pay_body, send, signed_pay
 from tests.network_fixture import FUNDS, Network, key_of, running_network
 

@@ -12,11 +12,10 @@ from openapi_spec_validator import validate
 
 from gateway.client import Client, ProblemError
 from gateway.problems import row
-from ledger import signatures
+from ledger import columns, signatures
 from ledger.accounts import parse_address
 from ledger.exports import ExportFile
 from ledger.transfers import transfers
-from settlement import columns
 from settlement.bodies import TOPICS
 from tests.http_fixture import assert_problem, pay_arguments, pay_body, send
 from tests.network_fixture import Network, key_of, running_network

@@ -19,8 +19,9 @@ from ledger.checkpoint import Checkpoint, decode_checkpoint
 from ledger.errors import IntegrityFailure, Unauthenticated
 from ledger.exports import ExportFile
 from ledger.journal import HEADER_SIZE, SIGNATURE_SIZE, Block
-from ledger.machine import Draft
+from ledger.machine import Draft, Link
 from ledger.messages import Message
+from ledger.packing import by_width
 from ledger.runtime import SECOND_NS, SystemRuntime
 from ledger.transfers import NO_MESSAGE, TRANSFER, Flag
 from tests.ledger_fixture import (
@@ -142,19 +143,23 @@ def block_places(block: Block) -> list[Place]:
     """Say for every byte of a framed block which record it belongs to, spelled out from ``docs/formats.md``."""
     header = block.header
     first: Place = (header.height, header.first_position)
-    places = [first] * (FRAME_SIZE + HEADER_SIZE + SIGNATURE_SIZE + 16 + 8 * header.entry_count)
+    places = [first] * (FRAME_SIZE + HEADER_SIZE + SIGNATURE_SIZE + 16 + 24 * header.entry_count)
+    heads_size = 0
+    bodies: list[Place] = []
     position = header.first_position + header.expired_count
     rows: list[Place] = [(header.height, header.first_position + row) for row in range(header.expired_count)]
     for entry in block.entries:
-        stored_size = 9 + len(entry.message.base) + 64 + len(entry.message.body)
-        places += [(header.height, position)] * stored_size
+        head_size = 1 + len(entry.message.base) + 64
+        heads_size += head_size
+        places += [(header.height, position)] * head_size
+        bodies += [(header.height, position)] * len(entry.message.body)
         rows += [(header.height, position + 1 + index) for index in range(entry.count)]
         position += 1 + entry.count
-    places += [first] * 16
+    places += [first] * (-heads_size % 8 + 16)
     # The reference blocks have fewer records than one group, so each column runs over the whole block.
-    for name in TRANSFER.names or ():
+    for name in by_width(TRANSFER, TRANSFER.names or ()):
         places += [row for row in rows for _ in range(TRANSFER[name].itemsize)]
-    return places
+    return places + [first] * 16 + bodies
 
 
 def all_places() -> list[Place]:
@@ -371,22 +376,26 @@ def lying_chain(count: int) -> Chain:
     chain = Chain()
     for block in CHAIN.blocks[:count]:
         draft = chain.draft([entry.message for entry in block.entries], block.header.timestamp_ns)
+        chain.machine.grow(draft)
         chain.machine.seal(block.hash)
         chain.blocks.append(block)
         assert np.array_equal(draft.transfers, block.transfers)
     return chain
 
 
-def sealed(draft: Draft) -> Block:
+def sealed(draft: Draft, link: Link) -> Block:
     """Let the node sign a draft."""
-    return journal.seal(draft, private_key("node"), ledger=LEDGER)
+    return journal.seal(draft, link, private_key("node"), ledger=LEDGER)
 
 
-def lie(count: int, messages: list[Message], change: Callable[[Draft], Draft], *, at_s: int) -> IntegrityFailure:
-    """Let the node add one block that it has changed, after ``count`` honest ones."""
+def lie(
+    count: int, messages: list[Message], change: Callable[[Draft], Draft], *, at_s: int, **links: object
+) -> IntegrityFailure:
+    """Let the node add one block that it has changed, or that hangs elsewhere, after ``count`` honest ones."""
     chain = lying_chain(count)
     draft = chain.draft(messages, (START_S + at_s) * SECOND_NS)
-    return chain_failure([*chain.blocks, sealed(change(draft))])
+    link = dataclasses.replace(chain.machine.grow(draft), **links)  # type: ignore[arg-type]
+    return chain_failure([*chain.blocks, sealed(change(draft), link)])
 
 
 def with_column(draft: Draft, row: int, name: str, value: int) -> Draft:
@@ -507,19 +516,23 @@ def test_messages_that_may_not_stand_are_named(message: Message, reason: str) ->
 
 
 @pytest.mark.parametrize(
-    ("changes", "code"),
+    ("changes", "links", "code"),
     [
-        ({"height": 4}, "BLOCK_PLACE"),
-        ({"first_position": 11}, "BLOCK_PLACE"),
-        ({"previous_hash": bytes(32)}, "BLOCK_CHAIN"),
-        ({"timestamp_ns": CHAIN.blocks[1].header.timestamp_ns}, "BLOCK_TIME"),
-        ({"tree_size": 999}, "TREE_ROOT"),
-        ({"tree_root": bytes(32)}, "TREE_ROOT"),
+        ({"height": 4}, {}, "BLOCK_PLACE"),
+        ({"first_position": 11}, {}, "BLOCK_PLACE"),
+        ({}, {"previous_hash": bytes(32)}, "BLOCK_CHAIN"),
+        ({"timestamp_ns": CHAIN.blocks[1].header.timestamp_ns}, {}, "BLOCK_TIME"),
+        ({}, {"tree_size": 999}, "TREE_ROOT"),
+        ({}, {"tree_root": bytes(32)}, "TREE_ROOT"),
     ],
 )
-def test_headers_that_lie_are_named(changes: dict[str, object], code: str) -> None:
+def test_headers_that_lie_are_named(changes: dict[str, object], links: dict[str, object], code: str) -> None:
     """A signed header that contradicts its place, its time or its tree names the block and its first position."""
-    failure = lie(2, [payment()], lambda draft: dataclasses.replace(draft, **changes), at_s=3)  # type: ignore[arg-type]
+
+    def change(draft: Draft) -> Draft:
+        return dataclasses.replace(draft, **changes)  # type: ignore[arg-type]
+
+    failure = lie(2, [payment()], change, at_s=3, **links)
     first = CHAIN.blocks[2].header.first_position
     assert (failure.code, failure.block, failure.position) == (code, 3, first)
 
@@ -527,14 +540,16 @@ def test_headers_that_lie_are_named(changes: dict[str, object], code: str) -> No
 def test_a_block_of_another_ledger_is_refused() -> None:
     """A block that names another ledger is refused though the node signed it."""
     chain = lying_chain(2)
-    block = journal.seal(chain.draft([payment()], (START_S + 3) * SECOND_NS), private_key("node"), ledger="HK")
+    draft = chain.draft([payment()], (START_S + 3) * SECOND_NS)
+    block = journal.seal(draft, chain.machine.grow(draft), private_key("node"), ledger="HK")
     assert chain_failure([*chain.blocks, block]).code == "BLOCK_LEDGER"
 
 
 def test_another_signer_is_refused() -> None:
     """A block sealed by a key that is not the node's is refused."""
     chain = lying_chain(2)
-    block = journal.seal(chain.draft([payment()], (START_S + 3) * SECOND_NS), private_key("bob"), ledger=LEDGER)
+    draft = chain.draft([payment()], (START_S + 3) * SECOND_NS)
+    block = journal.seal(draft, chain.machine.grow(draft), private_key("bob"), ledger=LEDGER)
     failure = chain_failure([*chain.blocks, block])
     assert (failure.code, failure.block) == ("BLOCK_SIGNATURE", 3)
 

@@ -10,10 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger import journal, posting, writer
+from ledger import columns, posting, sections, writer
 from ledger.errors import MalformedInput
 from ledger.transfers import TRANSFER, Flag, Result, Transfers, id_halves, transfers
-from settlement import columns
 from settlement.legs import Leg, leg_id
 from settlement.views import PaymentStatus
 from tests.settlement_fixture import SECOND, Node, World
@@ -113,8 +112,8 @@ def test_expiries_and_transfers_of_one_block_fit_the_format() -> None:
     """The most holds that expire at once and the densest messages of a block stay within its count and its size."""
     records = posting.DUE_COUNT_MAX + writer.BATCH_SIZE_MAX // 32 + writer.BATCH_LIMIT
 
-    assert records < journal.TRANSFER_COUNT_MAX
-    assert records * TRANSFER.itemsize + 2 * writer.BATCH_SIZE_MAX < journal.BODY_SIZE_MAX
+    assert records < sections.TRANSFER_COUNT_MAX
+    assert records * TRANSFER.itemsize + 2 * writer.BATCH_SIZE_MAX < sections.BODY_SIZE_MAX
 
 
 def test_chain_fails_as_a_whole() -> None:
@@ -231,12 +230,12 @@ def test_a_used_up_id_only_keeps_its_owner_from_cancelling() -> None:
 @pytest.mark.parametrize(
     ("offset", "value", "code"),
     [
-        (0, b"HGT1", "COLUMNS_MALFORMED"),
+        (0, b"HGT0", "COLUMNS_MALFORMED"),
         (4, b"\x00\x00\x00\x00", "COLUMNS_COUNT"),
         (4, b"\x01\x00\x01\x00", "COLUMNS_COUNT"),
         (4, b"\x03\x00\x00\x00", "COLUMNS_MALFORMED"),
         (8, b"\x08\x00\x00\x00", "COLUMNS_MALFORMED"),
-        (12, b"\x01\x00\x00\x00", "COLUMNS_MALFORMED"),
+        (12, b"\x00\x00\x01\x00", "COLUMNS_MALFORMED"),
         (12, b"SH\x00\x00", "COLUMNS_MALFORMED"),
     ],
 )
@@ -272,7 +271,7 @@ def test_the_example_of_the_page() -> None:
     commands = transfers(1)
     commands["id_lo"], commands["amount"], commands["debit"], commands["credit"] = 1, 5, 9, 12
     page = Path(__file__).parents[2].joinpath("docs", "formats.md").read_text(encoding="utf-8")
-    shown = page.partition("## Book transfers in columns")[2].partition("```text\n")[2].partition("```")[0]
+    shown = page.partition("## Commands in columns")[2].partition("```text\n")[2].partition("```")[0]
 
     assert columns.encode(commands).hex() == "".join(shown.split())
 

@@ -14,7 +14,7 @@ import pytest
 from numba.core.dispatcher import Dispatcher
 
 import ledger
-from ledger import compiled, groups, holds, posting, registry
+from ledger import compiled, groups, holds, packing, posting, registry, sections
 from ledger.compiled import KERNEL_FILES, kernel, plain, source_digest
 
 PACKAGE = Path(ledger.__file__).parent
@@ -22,7 +22,7 @@ PACKAGE = Path(ledger.__file__).parent
 
 def kernels() -> dict[str, Any]:
     """Find every kernel of the ledger by its dotted name."""
-    modules = (registry, holds, posting, groups)
+    modules = (registry, holds, posting, groups, packing, sections)
     return {
         f"{module.__name__}.{name}": value
         for module in modules

@@ -11,7 +11,7 @@ import pytest
 
 from ledger.errors import IntegrityFailure
 from ledger.exports import ExportFile, write_export
-from ledger.journal import BODY_SIZE_MAX
+from ledger.sections import BODY_SIZE_MAX
 from ledger.store import MemoryStore
 from tests.ledger_fixture import GENESIS_BYTES, export_bytes, make_runtime, reference_chain, statement
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import json
@@ -9,16 +10,16 @@ import struct
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from ledger import genesis, journal, messages
+from ledger import genesis, journal, messages, sections
 from ledger.audit import verify
 from ledger.errors import MalformedInput
 from ledger.exports import ExportFile
 from ledger.runtime import SystemRuntime
 from ledger.transfers import TRANSFER, Flag
+from tests.body_fixture import FIRST, Builder
 from tests.format_example import (
     EXAMPLE_PATH,
     FORMATS_PATH,
@@ -62,7 +63,7 @@ def test_the_example_verifies() -> None:
         runtime=SystemRuntime(),
         compiled=False,
     )
-    assert (report.block_count, report.message_count, report.record_count, report.expired_count) == (3, 3, 3, 1)
+    assert (report.block_count, report.message_count, report.record_count, report.expired_count) == (4, 4, 67, 1)
 
 
 def test_the_page_shows_a_statement() -> None:
@@ -102,7 +103,7 @@ def test_what_must_be_refused_is(case: dict[str, str]) -> None:
         "genesis": genesis.decode,
         "message": messages.decode,
         "header": journal.decode_header,
-        "body": lambda body: journal.layout(BLOCKS[1].header, body),
+        "body": lambda body: sections.layout(BLOCKS[1].header.shape, body),
     }
     with pytest.raises(MalformedInput) as caught:
         decoders[case["format"]](data)
@@ -134,43 +135,105 @@ def leaf(data: bytes) -> bytes:
     return hashlib.sha256(b"\0" + data).digest()
 
 
-WIDTHS = [8] * 8 + [4] * 7 + [2] * 4 + [4]
+OFFSETS = [*range(0, 64, 8), *range(64, 92, 4), 100, *range(92, 100, 2)]
+"""Where the fields of a record begin, the widest first."""
+RECORD_SIZE = 104
 
 
-def read_records(section: bytes, count: int) -> list[bytes]:
-    """Put records together from the columns of their groups."""
-    records = []
+def width_of(offset: int) -> int:
+    """Give the bytes of the field at an offset."""
+    return 8 if offset < 64 else 2 if 92 <= offset < 100 else 4
+
+
+def read_groups(data: memoryview, widths: list[int], count: int) -> list[list[int]]:
+    """Take columns in groups of 512 apart: a list of numbers for each row."""
+    rows: list[list[int]] = []
+    start = 0
     for first in range(0, count, 512):
         size = min(512, count - first)
-        group, columns, start = section[104 * first :], [], 0
-        for width in WIDTHS:
-            columns.append([group[start + width * row : start + width * (row + 1)] for row in range(size)])
+        columns = []
+        for width in widths:
+            cells = [data[start + width * row : start + width * (row + 1)] for row in range(size)]
+            columns.append([int.from_bytes(cell, "little") for cell in cells])
             start += width * size
-        records += [b"".join(column[row] for column in columns) for row in range(size)]
-    return records
+        rows += [list(row) for row in zip(*columns, strict=True)]
+    return rows
 
 
-def read_stored(data: bytes) -> tuple[int, bytes, bytes, bytes]:
-    """Take a stored message apart: kind, base, signature, body."""
-    kind, base_size, body_size = struct.unpack_from("<BII", data)
-    assert len(data) == 9 + base_size + 64 + body_size
-    return kind, data[9 : 9 + base_size], data[9 + base_size : 73 + base_size], data[73 + base_size :]
+def record_of(fields: dict[int, int]) -> bytes:
+    """Put a record together from its fields by offset."""
+    record = bytearray(RECORD_SIZE)
+    for offset, value in fields.items():
+        record[offset : offset + width_of(offset)] = value.to_bytes(width_of(offset), "little")
+    return bytes(record)
 
 
-def read_body(body: bytes, entry_count: int, transfer_count: int) -> tuple[list[bytes], list[int], list[bytes]]:
-    """Take a body apart: stored messages, transfers that each derives, records."""
+def read_plain(data: memoryview, count: int) -> list[bytes]:
+    """Read a plain run."""
+    rows = read_groups(data, [width_of(offset) for offset in OFFSETS], count)
+    return [record_of(dict(zip(OFFSETS, row, strict=True))) for row in rows]
+
+
+def read_beside(data: memoryview, body: bytes, entry: tuple[int, ...], position: int) -> tuple[list[bytes], int]:
+    """Read a run beside its message, which stands at ``position``; gives the records and the run's size."""
+    _, _, count, mode, party, code = entry
+    magic, said, optional, zero = struct.unpack_from("<4sIII", body)
+    assert (magic, said, optional, zero) == (b"HGT1", count, mode >> 16, 0)
+    names = [0, 8, 32] + [16, 24] * (optional >> 1 & 1) + [64, 68] + [76] * (optional >> 2 & 1) + [94] * (optional & 1)
+    rows = read_groups(memoryview(body)[16:], [width_of(offset) for offset in names], count)
+    link = 8 if mode >> 8 & 1 else 4
+    links = read_groups(data, [link, link], count)
+    size = -(-2 * link * count // 8) * 8
+    filled = [offset for bit, offset in enumerate((32, 64, 68, 80, 84, 96)) if mode >> 9 + bit & 1]
+    filled.sort(key=lambda offset: -width_of(offset))
+    others = read_groups(data[size:], [width_of(offset) for offset in filled], count) if filled else [[]] * count
+    size += -(-sum(width_of(offset) for offset in filled) * count // 8) * 8
+    records = []
+    for index, (row, (debit, credit), other) in enumerate(zip(rows, links, others, strict=True)):
+        here = position + 2 + index
+        fields = dict(zip(names, row, strict=True)) | dict(zip(filled, other, strict=True))
+        fields |= {40: position, 72: index, 88: party, 92: code}
+        fields |= {48: here - debit if debit else 0, 56: here - credit if credit else 0}
+        records.append(record_of(fields))
+    return records, size
+
+
+def read_body(
+    body: bytes, entry_count: int, expired_count: int, transfer_count: int, first: int
+) -> tuple[bytes, list[tuple[bytes, bytes]], list[int], list[bytes]]:
+    """Take a body apart: its skeleton, heads and bodies, records that each entry derives, all records."""
     (section, version, zero, size), rest = take(memoryview(body), "<HHIQ")
-    assert (section, version, zero) == (1, 0, 0)
-    table = struct.unpack_from(f"<{2 * entry_count}I", rest)
-    stored, start = [], 8 * entry_count
-    for stored_size in table[:entry_count]:
-        stored.append(bytes(rest[start : start + stored_size]))
-        start += stored_size
-    assert start == size
-    (section, version, zero, size), rest = take(rest[start:], "<HHIQ")
-    assert (section, version, zero, size) == (2, 0, 0, 104 * transfer_count)
-    assert len(rest) == size
-    return stored, list(table[entry_count:]), read_records(bytes(rest), transfer_count)
+    assert (section, version, zero, size % 8) == (1, 0, 0, 0)
+    numbers = struct.unpack_from(f"<{6 * entry_count}I", rest)
+    entries = [numbers[index::entry_count] for index in range(entry_count)]
+    heads, start = [], 24 * entry_count
+    for head_size, *_ in entries:
+        heads.append(bytes(rest[start : start + head_size]))
+        start += head_size
+    assert bytes(rest[start:size]) == bytes(size - start)
+    (section, version, zero, size), rest = take(rest[size:], "<HHIQ")
+    assert (section, version, zero) == (2, 0, 0)
+    runs, rest = rest[:size], rest[size:]
+    skeleton = body[: len(body) - len(rest)]
+    (section, version, zero, size), rest = take(rest, "<HHIQ")
+    assert (section, version, zero, size) == (3, 0, 0, len(rest))
+    bodies = []
+    for _, body_size, *_ in entries:
+        bodies.append(bytes(rest[:body_size]))
+        rest = rest[body_size:]
+    records, waiting, position = [], expired_count, first + expired_count
+    for entry, message in zip(entries, bodies, strict=True):
+        if entry[3]:
+            records += read_plain(runs, waiting)
+            found, size = read_beside(runs[RECORD_SIZE * waiting :], message, entry, position)
+            runs, waiting, records = runs[RECORD_SIZE * waiting + size :], 0, records + found
+        else:
+            waiting += entry[2]
+        position += 1 + entry[2]
+    assert len(runs) == RECORD_SIZE * waiting
+    records += read_plain(runs, waiting)
+    assert len(records) == transfer_count
+    return skeleton, list(zip(heads, bodies, strict=True)), [entry[2] for entry in entries], records
 
 
 def network_of(document: bytes) -> str:
@@ -191,9 +254,9 @@ def network_of(document: bytes) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def check_message(stored: bytes, keys: dict[str, Ed25519PublicKey], document: bytes) -> None:
+def check_message(head: bytes, body: bytes, keys: dict[str, Ed25519PublicKey], document: bytes) -> None:
     """Check a message's signature and digest by its base alone, and that it is for the ledger of a genesis."""
-    kind, base, signature, body = read_stored(stored)
+    kind, base, signature = head[0], head[1:-64], head[-64:]
     text = base.decode("ascii")
     if kind == 2:
         lines = dict(line.split(" ", 1) for line in text.splitlines()[1:])
@@ -201,6 +264,7 @@ def check_message(stored: bytes, keys: dict[str, Ed25519PublicKey], document: by
         assert lines["network"] == network_of(document)
         keys[lines["signer"]].verify(signature, base)
     else:
+        assert base64.b64encode(hashlib.sha256(body).digest()).decode() in text
         keys[text.split('keyid="')[1][:64]].verify(signature, base)
         assert f';tag="hugang/1:{hashlib.sha256(document).hexdigest()}"' in text
 
@@ -221,16 +285,17 @@ def test_the_page_is_enough() -> None:
         fields = struct.unpack("<8sHH2sBBQQIIQQQQ32s32s32s", header)
         assert fields[:8] == (b"hugangBK", 0, 0, b"SH", 1, 1, height + 1, position)
         entry_count, expired_count, transfer_count, timestamp_ns, body_size, tree_size = fields[8:14]
-        assert fields[14:16] == (previous, hashlib.sha256(body).digest())
+        parts = read_body(body, entry_count, expired_count, transfer_count, position)
+        skeleton, messages_read, counts, records = parts
+        assert fields[14:16] == (previous, hashlib.sha256(skeleton).digest())
         assert (len(body), timestamp_ns > time_ns) == (body_size, True)
         previous = hashlib.sha256(header).digest()
         node_key.verify(signature, b"hugang-block/0\n" + previous)
-        stored, counts, records = read_body(body, entry_count, transfer_count)
         leaves += [leaf(b"\2" + record) for record in records[:expired_count]]
         used = expired_count
-        for message, count in zip(stored, counts, strict=True):
-            check_message(message, keys, document)
-            leaves.append(leaf(b"\1" + hashlib.sha256(message).digest()))
+        for (head, message), count in zip(messages_read, counts, strict=True):
+            check_message(head, message, keys, document)
+            leaves.append(leaf(b"\1" + hashlib.sha256(head).digest()))
             leaves += [leaf(b"\2" + record) for record in records[used : used + count]]
             used += count
         assert used == transfer_count
@@ -240,7 +305,17 @@ def test_the_page_is_enough() -> None:
     assert [found.hex() for found in leaves] == VECTORS["leaf_hashes"]
 
 
-def test_the_pages_columns_are_the_codes() -> None:
-    """The reader made from the page puts records together as the code does, across groups."""
-    records = np.frombuffer(np.random.default_rng(5).bytes(104 * 1_100), TRANSFER)
-    assert b"".join(read_records(journal.encode_transfers(records), 1_100)) == records.tobytes()
+@pytest.mark.parametrize("counts", [[1_100], [3, -70, 5, -600, -64]])
+def test_the_pages_bodies_are_the_codes(counts: list[int]) -> None:
+    """The reader made from the page puts records together as the code does, across groups and runs."""
+    builder = Builder(expired_count=2)
+    for count in counts:
+        if count > 0:
+            builder.rows(count)
+        else:
+            builder.columns(-count, optional=count < -64, result=9, amount=4)
+    body = builder.body().data
+    _, read, found, records = read_body(body, len(counts), 2, len(builder.transfers), FIRST)
+    assert b"".join(records) == builder.transfers.tobytes()
+    assert found == [abs(count) for count in counts]
+    assert [message for _, message in read] == [entry.message.body for entry in builder.entries]

@@ -12,13 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger import journal, messages
+from ledger import journal, messages, sections
 from ledger.errors import IntegrityFailure, InvariantViolation, MalformedInput
-from ledger.journal import EncodedBlock, Header
-from ledger.machine import Draft, Entry
-from ledger.messages import Kind, Message
+from ledger.journal import Header
+from ledger.machine import Draft, Entry, Link
 from ledger.transfers import TRANSFER, Transfers
-from tests.ledger_fixture import LEDGER, many_transfers, private_key, reference_chain
+from tests.ledger_fixture import LEDGER, private_key, reference_chain, statement
 
 BLOCKS = reference_chain().blocks
 NODE_KEY = messages.public_bytes(private_key("node"))
@@ -34,26 +33,31 @@ def make_draft(counts: list[int], *, expired_count: int = 0, seed: int = 0, firs
     """Give a draft with random contents; ``counts`` has the number of records of each message."""
     random = np.random.default_rng(seed)
     entries = tuple(
-        Entry(Message(Kind.STATEMENT, random.bytes(int(random.integers(0, 90))), random.bytes(64), b"body"), count)
-        for count in counts
+        Entry(statement("alice", "note", random.bytes(int(random.integers(0, 90))), serial=serial), count)
+        for serial, count in enumerate(counts)
     )
     return Draft(
         height=3,
         first_position=first_position,
         timestamp_ns=12_345,
-        previous_hash=random.bytes(32),
         expired_count=expired_count,
         entries=entries,
         transfers=random_records(expired_count + sum(counts), seed=seed),
-        tree_size=99,
-        tree_root=random.bytes(32),
         outcomes=(),
     )
 
 
 def seal(draft: Draft) -> journal.Block:
     """Seal a draft with the fixture's node key."""
-    return journal.seal(draft, private_key("node"), ledger=LEDGER)
+    return journal.seal(draft, Link(bytes(range(32)), 99, bytes(range(100, 132))), private_key("node"), ledger=LEDGER)
+
+
+def body_of(block: journal.Block) -> bytes:
+    """Encode a block's contents again."""
+    header = block.header
+    return sections.encode(
+        block.entries, block.transfers, first_position=header.first_position, expired_count=header.expired_count
+    ).data
 
 
 counts_strategy = st.lists(st.integers(0, 3) | st.integers(500, 530), max_size=5)
@@ -70,7 +74,7 @@ def test_a_block_survives_its_encoding(counts: list[int], expired_count: int, se
     assert (again.header, again.entries, again.hash) == (block.header, draft.entries, block.hash)
     assert np.array_equal(again.transfers, draft.transfers)
     assert journal.encode_header(again.header) == block.encoded.header
-    assert journal.encode_body(again.entries, again.transfers) == block.encoded.body
+    assert body_of(again) == block.encoded.body
 
 
 def test_the_reference_blocks_survive() -> None:
@@ -97,71 +101,8 @@ def test_a_header_is_what_the_format_says() -> None:
         13,
     )
     assert data[72:104] == BLOCKS[0].hash == hashlib.sha256(BLOCKS[0].encoded.header).digest()
-    assert data[104:136] == hashlib.sha256(block.encoded.body).digest()
-
-
-def test_columns_stand_one_after_another() -> None:
-    """In a group, the first column of all records comes before the second of any."""
-    records = many_transfers(600, debit=1, credit=2, first_id=1)
-    data = journal.encode_transfers(records)
-    first = 512 * TRANSFER.fields["amount"][1]  # type: ignore[index]
-    assert data[first : first + 512 * 8] == records["amount"][:512].tobytes()
-    second = journal.GROUP_SIZE + 88 * TRANSFER.fields["amount"][1]  # type: ignore[index]
-    assert data[second : second + 88 * 8] == records["amount"][512:].tobytes()
-
-
-@pytest.mark.parametrize("count", [0, 1, 511, 512, 513, 1024, 1500])
-def test_transfers_survive_their_groups(count: int) -> None:
-    """Any number of records survives, at and beside the borders of groups too."""
-    records = random_records(count, seed=1)
-    data = journal.encode_transfers(records)
-    assert len(data) == count * TRANSFER.itemsize
-    assert np.array_equal(journal.decode_transfers(data, count), records)
-
-
-# --- where things lie -------------------------------------------------------------------------------------------------
-
-
-@given(counts=counts_strategy, expired_count=st.integers(0, 2), seed=st.integers(0, 9))
-def test_places_agree_with_a_walk(counts: list[int], expired_count: int, seed: int) -> None:
-    """Walking through a block position by position meets what ``locate`` and ``position_of`` say."""
-    if not counts and not expired_count:
-        return
-    block = seal(make_draft(counts, expired_count=expired_count, seed=seed))
-    layout = journal.layout(block.header, block.encoded.body)
-    walk: list[tuple[int | None, int | None]] = [(None, row) for row in range(expired_count)]
-    row = expired_count
-    for index, count in enumerate(counts):
-        walk.append((index, None))
-        walk += [(None, row + offset) for offset in range(count)]
-        row += count
-    first = block.header.first_position
-    assert [layout.locate(first + offset) for offset in range(len(walk))] == walk
-    rows = [first + offset for offset, (_, found) in enumerate(walk) if found is not None]
-    assert [layout.position_of(found) for found in range(row)] == rows
-    for index, entry in enumerate(block.entries):
-        offset, size = layout.message(index)
-        assert messages.decode(block.encoded.body[offset : offset + size]) == entry.message
-
-
-def test_a_group_can_be_read_alone() -> None:
-    """The group that ``group`` finds decodes to the record asked for."""
-    block = seal(make_draft([1030]))
-    layout = journal.layout(block.header, block.encoded.body)
-    for row in (0, 511, 512, 1023, 1024, 1029):
-        offset, count, inside = layout.group(row)
-        data = block.encoded.body[offset : offset + count * TRANSFER.itemsize]
-        assert journal.decode_transfers(data, count)[inside] == block.transfers[row]
-
-
-def test_the_table_alone_gives_the_layout() -> None:
-    """The head of a body up to the end of its table is enough to know where everything lies."""
-    block = BLOCKS[1]
-    table = block.encoded.body[: journal.table_end(block.header.entry_count)]
-    part = journal.layout(block.header, table, whole=False)
-    whole = journal.layout(block.header, block.encoded.body)
-    assert part.offsets.tolist() == whole.offsets.tolist()
-    assert part.positions.tolist() == whole.positions.tolist()
+    skeleton = sections.layout(block.header.shape, block.encoded.body).skeleton_size
+    assert data[104:136] == hashlib.sha256(block.encoded.body[:skeleton]).digest()
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------
@@ -209,16 +150,14 @@ HEADER = BLOCKS[1].header
         {"entry_count": 2**16 + 1},
         {"transfer_count": 2**21 + 1},
         {"transfer_count": 2**20},
-        {"body_size": 32 + 3 * (8 + 72) + 6 * 104},
+        {"body_size": 48 + 3 * (24 + 65) + 6 * 8 - 1},
         {"expired_count": 7},
         {"entry_count": 0},
         {"entry_count": 30},
-        {"entry_count": 0, "transfer_count": 0, "body_size": 32},
+        {"entry_count": 0, "transfer_count": 0, "body_size": 48},
         {"body_size": HEADER.body_size + 2**28},
-        {"body_size": 31},
-        {"body_size": HEADER.body_size - 1700},
-        {"entry_count": 0, "expired_count": 5, "body_size": 32 + 6 * 104},
-        {"entry_count": 0, "expired_count": 6, "body_size": 33 + 6 * 104},
+        {"body_size": 47},
+        {"entry_count": 0, "expired_count": 5, "body_size": 48 + 6 * 104},
     ],
 )
 def test_headers_that_contradict_themselves_are_refused(changes: dict[str, Any]) -> None:
@@ -228,74 +167,29 @@ def test_headers_that_contradict_themselves_are_refused(changes: dict[str, Any])
         journal.decode_header(data)
 
 
-def body_with(offset: int, value: bytes) -> bytes:
-    """Give the second reference block's body with other bytes at an offset."""
-    data = bytearray(BLOCKS[1].encoded.body)
-    data[offset : offset + len(value)] = value
-    return bytes(data)
-
-
-SIZES = [int.from_bytes(BLOCKS[1].encoded.body[16 + 4 * index : 20 + 4 * index], "little") for index in range(3)]
-SECOND_HEAD = len(BLOCKS[1].encoded.body) - 6 * 104 - 16
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"",
-        BLOCKS[1].encoded.body[:-1],
-        BLOCKS[1].encoded.body + b"\0",
-        BLOCKS[1].encoded.body[:20],
-        body_with(0, b"\2"),
-        body_with(2, b"\1"),
-        body_with(4, b"\1"),
-        body_with(8, b"\0"),
-        body_with(16, struct.pack("<I", SIZES[0] + 1)),
-        body_with(16, struct.pack("<II", SIZES[0] + SIZES[1] - 72, 72)),
-        body_with(16, struct.pack("<III", 2**32 - 1, 2**32 - 1, 0)),
-        body_with(28, struct.pack("<I", 2)),
-        body_with(SECOND_HEAD, b"\1"),
-        body_with(SECOND_HEAD + 2, b"\1"),
-        body_with(SECOND_HEAD + 4, b"\1"),
-        body_with(SECOND_HEAD + 8, b"\0"),
-    ],
-)
-def test_broken_framing_is_refused(body: bytes) -> None:
-    """A body whose sections, table or sizes are not what the header calls for is refused."""
-    with pytest.raises(MalformedInput, match="BODY_MALFORMED"):
-        journal.layout(HEADER, body)
-
-
 def test_a_body_that_is_not_the_headers_is_refused() -> None:
     """A body with one other record does not match its header's hash."""
-    encoded = dataclasses.replace(BLOCKS[1].encoded, body=body_with(SECOND_HEAD + 16, b"\xff"))
+    block = BLOCKS[1]
+    body = bytearray(block.encoded.body)
+    body[sections.layout(block.header.shape, block.encoded.body).records_offset] ^= 1
     with pytest.raises(IntegrityFailure, match="BODY_HASH") as caught:
-        journal.decode(encoded)
+        journal.decode(dataclasses.replace(block.encoded, body=bytes(body)))
     assert (caught.value.block, caught.value.position) == (2, 4)
 
 
-def test_a_stored_message_that_is_none_is_refused() -> None:
-    """A message whose own lengths do not fit is refused even when hash and framing are in order."""
-    draft = make_draft([0])
-    block = seal(draft)
-    body = bytearray(block.encoded.body)
-    body[24] = 3  # the kind, first byte of the stored message
-    header = dataclasses.replace(block.header, body_hash=hashlib.sha256(body).digest())
-    with pytest.raises(MalformedInput, match="MESSAGE_MALFORMED"):
-        journal.decode(EncodedBlock(journal.encode_header(header), block.encoded.signature, bytes(body)))
+def test_a_body_with_another_message_than_was_signed_is_refused() -> None:
+    """The skeleton's hash does not cover the messages' bodies: their digests do, and see one changed bit."""
+    block = BLOCKS[1]
+    body = block.encoded.body[:-1] + bytes([block.encoded.body[-1] ^ 1])
+    assert journal.skeleton_hash(body, sections.layout(HEADER.shape, body).skeleton_size) == block.header.body_hash
+    with pytest.raises(IntegrityFailure, match="BODY_HASH"):
+        journal.decode(dataclasses.replace(block.encoded, body=body))
 
 
 def test_a_signature_of_another_size_is_refused() -> None:
     """A signature has 64 bytes."""
     with pytest.raises(MalformedInput, match="BLOCK_MALFORMED"):
         journal.decode(dataclasses.replace(BLOCKS[1].encoded, signature=bytes(63)))
-
-
-@pytest.mark.parametrize("size", [0, 103, 105, 53_248])
-def test_transfers_of_another_size_are_refused(size: int) -> None:
-    """Records have exactly 104 bytes each."""
-    with pytest.raises(MalformedInput, match="BODY_MALFORMED"):
-        journal.decode_transfers(bytes(size), 1)
 
 
 @given(st.binary(max_size=400))
@@ -307,18 +201,6 @@ def test_no_bytes_break_the_header_decoder(data: bytes) -> None:
         except MalformedInput:
             continue
         assert journal.encode_header(header) == candidate
-
-
-@given(st.binary(max_size=300), st.integers(0, len(BLOCKS[1].encoded.body)))
-def test_no_bytes_break_the_framing_decoder(data: bytes, offset: int) -> None:
-    """Whatever the body, its layout is found or refused; what is found lies inside."""
-    body = body_with(offset, data)[: HEADER.body_size]
-    try:
-        layout = journal.layout(HEADER, body)
-    except MalformedInput:
-        return
-    assert layout.offsets.tolist() == sorted(layout.offsets.tolist())
-    assert layout.transfers_offset + HEADER.transfer_count * 104 == len(body)
 
 
 # --- seals ------------------------------------------------------------------------------------------------------------
@@ -348,7 +230,7 @@ def test_an_empty_draft_is_no_block() -> None:
 def test_a_draft_beyond_the_bounds_is_no_block() -> None:
     """A draft with a counter out of range cannot be sealed."""
     with pytest.raises(InvariantViolation, match="no block"):
-        seal(dataclasses.replace(make_draft([1]), tree_size=HUGE))
+        seal(dataclasses.replace(make_draft([1]), timestamp_ns=HUGE))
 
 
 def test_a_header_counts_positions() -> None:

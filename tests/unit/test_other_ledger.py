@@ -11,13 +11,12 @@ from typing import Any
 
 import pytest
 
-from ledger import audit, messages
+from ledger import audit, columns, messages
 from ledger.errors import IntegrityFailure, LedgerError, Unauthenticated
 from ledger.messages import Message
 from ledger.runtime import ManualRuntime
 from ledger.store import MemoryStore
 from ledger.transfers import transfers
-from settlement import columns
 from settlement.interpreter import Settlement
 from tests.receipt_fixture import journaled
 from tests.settlement_fixture import Node, World, genesis_of, money, party, uetr_of

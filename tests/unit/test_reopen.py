@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ledger import journal
+from ledger import journal, sections
 from ledger.audit import verify
 from ledger.errors import IntegrityFailure
 from ledger.journal import Block
@@ -66,9 +66,10 @@ async def test_reopening_names_a_changed_record(position: int) -> None:
     store = chain.store()
     index = next(i for i, block in enumerate(chain.blocks) if block.header.first_position > position) - 1
     block = chain.blocks[index]
-    layout = journal.layout(block.header, block.encoded.body)
+    layout = sections.layout(block.header.shape, block.encoded.body)
     message, row = layout.locate(position)
-    offset = layout.message(message)[0] + 20 if message is not None else layout.transfers_offset + (row or 0) * 8
+    head = layout.head_offsets[0 if message is None else message]
+    offset = int(head) + 20 if message is not None else layout.records_offset + (row or 0) * 8
     body = bytearray(block.encoded.body)
     body[offset] ^= 1
     store._blocks[index] = journal.EncodedBlock(block.encoded.header, block.encoded.signature, bytes(body))

@@ -16,10 +16,10 @@ from ledger.store import (
     PART_SIZE,
     PostgresqlStore,
     SqliteStore,
-    base,
     create_store,
     open_store,
     open_store_reader,
+    parts,
     sqlite,
 )
 from tests.block_fixture import Blocks, encoded, stored
@@ -160,9 +160,9 @@ def test_a_well_marked_part_is_still_read_strictly() -> None:
     """A part with the right checksum that is no frame, or a frame of an impossible size, is refused."""
     cut = zstandard.compress(bytes(1000))[:-1]
     for frame in (b"no frame at all", cut, zstandard.compress(b""), zstandard.compress(bytes(PART_SIZE + 1))):
-        data = frame + base._checksum(frame, height=1, part=0)
+        data = frame + parts._trailer(frame, is_shuffled=False, height=1, part=0)
         with pytest.raises(IntegrityFailure, match="STORE_CORRUPT"):
-            base.decompress(data, height=1, part=0)
+            parts.decompress(data, height=1, part=0)
 
 
 def test_opening_a_busy_file_can_be_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

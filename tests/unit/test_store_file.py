@@ -13,7 +13,7 @@ import pytest
 import zstandard
 
 from ledger.errors import Conflict, IntegrityFailure, InvariantViolation, MalformedInput, NotFound, Unavailable
-from ledger.store import PART_SIZE, SqliteStore, base, sql, sqlite
+from ledger.store import PART_SIZE, SqliteStore, parts, sql, sqlite
 from tests.block_fixture import Blocks, encoded, stored
 from tests.ledger_fixture import GENESIS_BYTES, make_runtime
 from tests.store_places import SqlitePlace
@@ -213,12 +213,12 @@ def test_a_damaged_block_is_named(file_place: SqlitePlace, statement: str) -> No
 
 def test_every_changed_bit_of_a_part_is_seen() -> None:
     """A stored part with any one bit turned is refused."""
-    (part,) = base.compress(b"settled " * 40, height=1)
+    (part,) = parts.compress(b"settled " * 40, height=1)
     for index in range(8 * len(part)):
         changed = bytearray(part)
         changed[index // 8] ^= 1 << index % 8
         with pytest.raises(IntegrityFailure, match="STORE_CORRUPT"):
-            base.decompress(bytes(changed), height=1, part=0)
+            parts.decompress(bytes(changed), height=1, part=0)
 
 
 @pytest.mark.parametrize(
@@ -236,16 +236,16 @@ def test_every_changed_bit_of_a_part_is_seen() -> None:
 def test_a_part_is_one_frame_of_known_size(frame: bytes) -> None:
     """A part with a good checksum that is no frame, states no size or too large a one, is refused unread."""
     with pytest.raises(IntegrityFailure, match="STORE_CORRUPT"):
-        base.decompress(frame + base._checksum(frame, height=1, part=0), height=1, part=0)
+        parts.decompress(frame + parts._trailer(frame, is_shuffled=False, height=1, part=0), height=1, part=0)
 
 
 @pytest.mark.parametrize(("height", "part"), [(1, 1), (2, 0)])
 def test_a_part_counts_only_in_its_place(height: int, part: int) -> None:
     """A part that is read in the place of another is refused."""
-    (data,) = base.compress(b"settled " * 40, height=1)
-    assert base.decompress(data, height=1, part=0) == b"settled " * 40
+    (data,) = parts.compress(b"settled " * 40, height=1)
+    assert parts.decompress(data, height=1, part=0) == b"settled " * 40
     with pytest.raises(IntegrityFailure, match="STORE_CORRUPT"):
-        base.decompress(data, height=height, part=part)
+        parts.decompress(data, height=height, part=part)
 
 
 def test_a_damaged_file_is_an_integrity_failure(file_place: SqlitePlace) -> None:

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger import merkle
+from ledger import merkle, sections
 from ledger import tiles as tiles_module
 from ledger.errors import IntegrityFailure, MalformedInput, NotFound
-from ledger.journal import Block, EncodedBlock
+from ledger.journal import Block, EncodedBlock, decode_header
 from ledger.machine import message_leaf, record_leaf
 from ledger.merkle import Bytes, Frontier
 from ledger.reader import Reader
@@ -411,7 +411,7 @@ def changed_store(chain: Chain, height: int) -> MemoryStore:
     store = chain.store()
     block = store.block(height)
     body = bytearray(block.body)
-    body[-1] ^= 1
+    body[sections.layout(decode_header(block.header).shape, block.body).bodies_offset - 17] ^= 1
     store._blocks[height - 1] = EncodedBlock(block.header, block.signature, bytes(body))
     return store
 

@@ -1,0 +1,97 @@
+"""Rows into columns and back."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ledger.compiled import plain
+from ledger.errors import InvariantViolation, MalformedInput
+from ledger.packing import GROUP_COUNT, _gather, _places, _scatter, by_width, group_range, pack, packed_size, unpack
+from ledger.registry import Array
+
+MIXED = np.dtype([("small", "<u2"), ("other", "<u2"), ("middle", "<u4"), ("wide", "<i8"), ("last", "<u8")])
+NAMES = by_width(MIXED, ("small", "middle", "wide"))
+
+
+def rows_of(count: int, *, seed: int = 1) -> Array:
+    """Give rows of random bytes."""
+    data = np.random.default_rng([seed, count]).bytes(count * MIXED.itemsize)
+    return np.frombuffer(data, MIXED).copy()
+
+
+def test_the_widest_columns_come_first() -> None:
+    """Columns are ordered by width, and those of one width as they are named."""
+    assert by_width(MIXED, MIXED.names or ()) == ("wide", "last", "middle", "small", "other")
+
+
+def test_columns_stand_one_after_another_in_each_group() -> None:
+    """In a group, the first column of all rows comes before the second of any; groups follow one another."""
+    rows = rows_of(GROUP_COUNT + 3)
+    one, two = rows[:GROUP_COUNT], rows[GROUP_COUNT:]
+    expected = b"".join(part[name].tobytes() for part in (one, two) for name in ("wide", "middle", "small"))
+    assert pack(rows, NAMES).tobytes() == expected
+
+
+@given(count=st.sampled_from([0, 1, 2, 3, 511, 512, 513, 1024, 1500]), seed=st.integers(0, 99))
+def test_what_is_packed_comes_back(count: int, seed: int) -> None:
+    """Packed fields come back, in bytes of any alignment; the others stay as they were."""
+    rows = rows_of(count, seed=seed)
+    packed = pack(rows, NAMES).tobytes()
+    assert len(packed) == packed_size(MIXED, NAMES, count)
+    for offset in (0, 1, 4):
+        again = np.full(count, 7, MIXED)
+        unpack(memoryview(bytes(offset) + packed)[offset:], NAMES, again)
+        for name in MIXED.names or ():
+            assert np.array_equal(again[name], rows[name] if name in NAMES else np.full(count, 7, MIXED[name]))
+
+
+def test_a_group_can_be_read_alone() -> None:
+    """The range that ``group_range`` gives holds the row that was asked for."""
+    rows = rows_of(1_030)
+    packed = pack(rows, NAMES)
+    for row in (0, 511, 512, 1023, 1024, 1029):
+        offset, count, first = group_range(MIXED, NAMES, row, len(rows))
+        group = np.zeros(count, MIXED)
+        unpack(packed[offset : offset + packed_size(MIXED, NAMES, count)], NAMES, group)
+        assert group["wide"][row - first] == rows["wide"][row]
+
+
+@pytest.mark.parametrize("change", [-1, 1])
+def test_columns_of_another_size_are_refused(change: int) -> None:
+    """Bytes that are not exactly so many rows are no columns."""
+    rows = rows_of(5)
+    data = (pack(rows, NAMES).tobytes() + b"\0")[: packed_size(MIXED, NAMES, 5) + change]
+    with pytest.raises(MalformedInput, match="BODY_MALFORMED"):
+        unpack(data, NAMES, rows)
+
+
+@pytest.mark.parametrize(
+    ("rows", "names"),
+    [
+        (rows_of(6)[::2], NAMES),
+        (rows_of(6), ("small", "wide")),
+        (np.zeros(3, [("byte", "u1"), ("rest", "V7")]), ("byte",)),
+        (np.zeros(3, [("value", "<u4")]), ("value",)),
+    ],
+)
+def test_rows_that_the_kernels_cannot_see_as_words_are_our_mistake(rows: Array, names: tuple[str, ...]) -> None:
+    """Gaps between rows, columns out of order, and sizes that are no multiple of a word never reach a kernel."""
+    with pytest.raises(InvariantViolation):
+        pack(rows, names)
+
+
+@pytest.mark.parametrize("count", [1, 7, 520])
+def test_the_plain_loops_do_the_same(count: int) -> None:
+    """Both kernels give the same as plain Python."""
+    rows = rows_of(count)
+    packed = pack(rows, NAMES)
+    room = np.zeros(-(-len(packed) // 8) * 8, np.uint8)
+    plain(_gather)(rows.view(np.uint8).reshape(count, -1), _places(MIXED, NAMES), room)
+    assert np.array_equal(room[: len(packed)], packed)
+    again = np.zeros((count, MIXED.itemsize), np.uint8)
+    plain(_scatter)(room, _places(MIXED, NAMES), again)
+    for name in NAMES:
+        assert np.array_equal(again.view(MIXED).reshape(-1)[name], rows[name])
