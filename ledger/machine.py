@@ -66,12 +66,12 @@ class Answer:
 class Entry:
     """One journaled message and the number of records that follow it.
 
-    ``commands`` are those of a message whose body is in columns and whose records are these commands, carried out.
+    ``in_columns`` says that the records are the commands of the message's body (``ledger.columns``), carried out.
     """
 
     message: Message
     count: int
-    commands: Transfers | None = field(default=None, compare=False, repr=False)
+    in_columns: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +144,7 @@ class Context:
         self.timestamp_ns = timestamp_ns
         self.records: list[Transfers] = []
         self.count = 0
-        self.commands: Transfers | None = None
+        self.in_columns = False
 
     def post(self, commands: Transfers) -> Transfers:
         """Apply commands and make them records: ``message`` is filled in here; results come back in the same array."""
@@ -162,17 +162,16 @@ class Context:
         return commands
 
     def post_columns(self, commands: Transfers, *, party: int, code: int) -> Transfers:
-        """Apply the commands that a message's body has in columns; they are all that it derives. Gives the records.
+        """Carry out the commands that a message's body has in columns: they become its records, all it derives.
 
         Raises:
             InvariantViolation: something was posted before.
         """
         if self.count:
             raise InvariantViolation("a message in columns derives nothing else")
-        self.commands = commands
-        records = _copied(commands)
-        records["party"], records["code"] = party, code
-        return self.post(records)
+        self.in_columns = True
+        commands["party"], commands["code"] = party, code
+        return self.post(commands)
 
 
 class Machine:
@@ -273,7 +272,7 @@ class Machine:
                 answer = Answer(self.position, context.count, self.height + 1, _identity(admitted.envelope))
                 self.answers[(admitted.party, admitted.envelope.idempotency_key)] = answer
                 self.position += 1 + context.count
-                entries.append(Entry(admitted.message, context.count, context.commands))
+                entries.append(Entry(admitted.message, context.count, context.in_columns))
                 records.extend(context.records)
             outcomes.append(answer)
         transfers = _joined(records)
@@ -340,11 +339,6 @@ def record_leaves(records: Transfers) -> merkle.Bytes:
     """Give the leaf hashes of records, shape (n, 32)."""
     rows = np.ascontiguousarray(records).view(np.uint8).reshape(len(records), TRANSFER.itemsize)
     return merkle.leaf_hashes(rows, kind=TRANSFER_LEAF)
-
-
-def _copied(records: Transfers) -> Transfers:
-    """Copy records as bytes: numpy would copy field by field."""
-    return records.view(np.uint8).copy().view(TRANSFER)
 
 
 def _joined(records: list[Transfers]) -> Transfers:

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ledger.compiled import kernel
+from ledger.compiled import Number, kernel
 from ledger.errors import InvariantViolation, MalformedInput
 
-__all__ = ["GROUP_COUNT", "by_width", "group_range", "pack", "packed_size", "unpack"]
+__all__ = ["GROUP_COUNT", "by_width", "differences", "group_range", "pack", "packed_size", "unpack"]
 
 Array = npt.NDArray[Any]
 Bytes = npt.NDArray[np.uint8]
@@ -78,6 +78,43 @@ def _scatter(packed: Bytes, places: Array, rows: Bytes) -> None:
             at += group * width
 
 
+@kernel
+def _differing_bits(rows: Bytes, offset: Number, packed: Bytes, at: Number, width: Number) -> Number:
+    """Collect the bits in which a column of some rows differs from a packed one that begins at ``at``."""
+    count, size = rows.shape
+    flat = rows.reshape(rows.size)
+    step, row, place = size // width, offset // width, at // width
+    bits = np.uint64(0)
+    if width == 8:
+        rows_8, packed_8 = flat.view(np.uint64), packed.view(np.uint64)
+        for i in range(count):
+            bits |= rows_8[row + i * step] ^ packed_8[place + i]
+    elif width == 4:
+        rows_4, packed_4 = flat.view(np.uint32), packed.view(np.uint32)
+        for i in range(count):
+            bits |= np.uint64(rows_4[row + i * step] ^ packed_4[place + i])
+    else:
+        rows_2, packed_2 = flat.view(np.uint16), packed.view(np.uint16)
+        for i in range(count):
+            bits |= np.uint64(rows_2[row + i * step] ^ packed_2[place + i])
+    return bits
+
+
+@kernel
+def _compare(rows: Bytes, places: Array, said_count: Number, packed: Bytes, zeros: Bytes, found: Array) -> None:
+    """Collect the bits in which each column differs: the first columns from packed ones, the others from zeros."""
+    at = 0
+    for first in range(0, rows.shape[0], GROUP_COUNT):
+        group = rows[first : first + GROUP_COUNT]
+        for column in range(places.shape[0]):
+            offset, width = places[column, 0], places[column, 1]
+            if column < said_count:
+                found[column] |= _differing_bits(group, offset, packed, at, width)
+                at += group.shape[0] * width
+            else:
+                found[column] |= _differing_bits(group, offset, zeros, 0, width)
+
+
 def by_width(dtype: np.dtype[Any], names: Iterable[str]) -> tuple[str, ...]:
     """Put fields in the order of their columns: the widest first, fields of one width as they are given."""
     return tuple(sorted(names, key=lambda name: -dtype[name].itemsize))
@@ -122,6 +159,22 @@ def unpack(data: bytes | memoryview | Bytes, names: tuple[str, ...], rows: Array
     _scatter(_read_only(_padded(packed)), _places(rows.dtype, names), _flat(rows))
 
 
+def differences(rows: Array, data: bytes | memoryview, names: tuple[str, ...]) -> set[str]:
+    """Name the fields in which some row differs from packed columns ``names``, or, of other fields, from zero.
+
+    Raises:
+        InvariantViolation: the columns are of another number of rows.
+    """
+    packed = np.frombuffer(data, np.uint8)
+    if len(packed) != packed_size(rows.dtype, names, len(rows)):
+        raise InvariantViolation("the columns are of another number of rows")
+    others = by_width(rows.dtype, set(rows.dtype.names or ()) - set(names))
+    places = np.concatenate((_places(rows.dtype, names), _places(rows.dtype, others)))
+    found = np.zeros(len(places), np.uint64)
+    _compare(_read_only(_flat(rows)), places, len(names), _read_only(_padded(packed)), _ZEROS, found)
+    return {name for name, bits in zip((*names, *others), found, strict=True) if bits}
+
+
 def _flat(rows: Array) -> Bytes:
     if rows.ndim != 1 or not rows.flags.c_contiguous:
         raise InvariantViolation("rows to pack are a contiguous array")
@@ -135,6 +188,9 @@ def _padded(packed: Bytes) -> Bytes:
     padded = np.zeros(-(-len(packed) // 8) * 8, np.uint8)
     padded[: len(packed)] = packed
     return padded
+
+
+_ZEROS = np.frombuffer(bytes(8 * GROUP_COUNT), np.uint8)
 
 
 def _read_only(source: Bytes) -> Bytes:

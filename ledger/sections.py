@@ -24,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ledger import columns, messages
+from ledger import columns, messages, packing
 from ledger.compiled import Number, kernel
 from ledger.errors import InvariantViolation, MalformedInput
 from ledger.machine import Entry
@@ -293,7 +293,7 @@ def _encode_records(
     pieces: list[bytes] = []
     row, plain_row = expired_count, 0
     for index, entry in enumerate(entries):
-        if entry.commands is not None and entry.count >= COLUMNS_COUNT_MIN:
+        if entry.in_columns and entry.count >= COLUMNS_COUNT_MIN:
             _put_plain(pieces, records[plain_row:row])
             position = first_position + row + index
             pieces += _beside(entry, records[row : row + entry.count], position, table[:, index])
@@ -311,15 +311,11 @@ def _put_plain(pieces: list[bytes], records: Transfers) -> None:
 
 def _beside(entry: Entry, records: Transfers, position: int, row: Array) -> list[bytes]:
     """Give the pieces of a run beside its message, which stands at ``position``."""
-    commands = entry.commands
-    if commands is None or len(commands) != len(records):
-        raise InvariantViolation("a message in columns has another number of records")
-    found = np.zeros(TRANSFER.itemsize // 8, np.uint64)
-    _differences(_words(records), _words(commands), found)
-    differs = {name for name in _ALL if found.view(np.uint8)[_span(name)].any()}
+    mask = columns.mask_of(entry.message.body)
+    differs = _differing_fields(records, entry.message.body, columns.names_of(mask))
     if differs - _TOLD_APART:
         raise InvariantViolation(f"a record says what its message does not: {sorted(differs - _TOLD_APART)}")
-    mode = _IS_BESIDE | columns.mask_of(entry.message.body) << _MASK_SHIFT
+    mode = _IS_BESIDE | mask << _MASK_SHIFT
     mode |= sum(bit for name, bit in _DIFFERENCES.items() if name in differs)
     links = np.empty(len(records), _NARROW)
     if _link(records, np.uint64(position + 1), links) >= 2**32:
@@ -344,22 +340,13 @@ def _aligned(size: int) -> int:
     return -(-size // _ALIGNMENT) * _ALIGNMENT
 
 
-def _words(rows: Transfers) -> npt.NDArray[np.uint64]:
-    """See rows as words of eight bytes, shape (n, words)."""
-    return np.ascontiguousarray(rows).view(np.uint64).reshape(len(rows), TRANSFER.itemsize // 8)
-
-
-def _span(name: str) -> slice:
-    offset = TRANSFER.fields[name][1] if TRANSFER.fields else 0
-    return slice(offset, offset + TRANSFER[name].itemsize)
-
-
-@kernel
-def _differences(records: Array, commands: Array, found: Array) -> None:
-    """Collect the bits in which two tables of words differ in any row."""
-    for i in range(records.shape[0]):
-        for word in range(found.size):
-            found[word] |= records[i, word] ^ commands[i, word]
+def _differing_fields(records: Transfers, body: bytes, names: tuple[str, ...]) -> set[str]:
+    """Name the fields in which some record is not what its message says; what the message does not say is zero."""
+    said = packing.differences(records, memoryview(body)[columns.HEAD_SIZE :], names)
+    items = np.arange(len(records), dtype=np.uint32)
+    if np.array_equal(records["item"], items):
+        said.discard("item")
+    return said
 
 
 @kernel
@@ -512,8 +499,7 @@ def decode(shape: Shape, body: bytes) -> tuple[tuple[Entry, ...], Transfers]:
     entries = []
     for index in range(shape.entry_count):
         message = places.message(index, fetch)
-        commands = columns.decode(message.body) if places.modes[index] else None
-        entries.append(Entry(message, int(places.counts[index]), commands))
+        entries.append(Entry(message, int(places.counts[index]), bool(places.modes[index])))
     if encode(entries, records, first_position=shape.first_position, expired_count=shape.expired_count).data != body:
         raise MalformedInput("BODY_MALFORMED", "The body is not in its one form.")
     return tuple(entries), records

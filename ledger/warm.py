@@ -47,7 +47,7 @@ def _encode() -> None:
     commands = transfers(sections.COLUMNS_COUNT_MIN)
     commands["item"] = np.arange(len(commands))
     message = messages.Message(messages.Kind.STATEMENT, b"", bytes(64), columns.encode(commands))
-    entries = (Entry(message, len(commands), columns.decode(message.body)),)
+    entries = (Entry(message, len(commands), in_columns=True),)
     body = sections.encode(entries, commands, first_position=0, expired_count=0)
     shape = sections.Shape(0, 1, 0, len(commands), len(body.data))
     sections.decode(shape, body.data)

@@ -61,7 +61,7 @@ class Builder:
         for name, value in changes.items():
             records[name][-1] = value
         message = statement("alice", "post", columns.encode(commands), serial=len(self.entries))
-        self._add(Entry(message, count, commands), records)
+        self._add(Entry(message, count, in_columns=True), records)
         return self
 
     def _add(self, entry: Entry, records: Transfers) -> None:

@@ -192,7 +192,7 @@ def block_fields(block: Block) -> Iterator[Field]:
     if heads_size % 8:
         yield -heads_size % 8, "fill"
     yield from SECTION_FIELDS
-    if count and block.entries[0].commands is not None:
+    if count and block.entries[0].in_columns:
         yield from ((4 * len(block.transfers), f"link: {side}") for side in ("debit", "credit"))
         yield 2 * len(block.transfers), "column result"
     else:
@@ -200,7 +200,7 @@ def block_fields(block: Block) -> Iterator[Field]:
             yield TRANSFER[name].itemsize * len(block.transfers), f"column {name}"
     yield from SECTION_FIELDS
     for entry in block.entries:
-        if entry.commands is None:
+        if not entry.in_columns:
             yield len(entry.message.body), "body"
         else:
             yield from ((4, "magic"), (4, "count"), (4, "optional columns"), (4, "zero"))

@@ -9,7 +9,21 @@ from hypothesis import strategies as st
 
 from ledger.compiled import plain
 from ledger.errors import InvariantViolation, MalformedInput
-from ledger.packing import GROUP_COUNT, _gather, _places, _scatter, by_width, group_range, pack, packed_size, unpack
+from ledger.packing import (
+    _ZEROS,
+    GROUP_COUNT,
+    _compare,
+    _gather,
+    _padded,
+    _places,
+    _scatter,
+    by_width,
+    differences,
+    group_range,
+    pack,
+    packed_size,
+    unpack,
+)
 from ledger.registry import Array
 
 MIXED = np.dtype([("small", "<u2"), ("other", "<u2"), ("middle", "<u4"), ("wide", "<i8"), ("last", "<u8")])
@@ -95,3 +109,30 @@ def test_the_plain_loops_do_the_same(count: int) -> None:
     plain(_scatter)(room, _places(MIXED, NAMES), again)
     for name in NAMES:
         assert np.array_equal(again.view(MIXED).reshape(-1)[name], rows[name])
+
+
+def test_differing_columns_are_named() -> None:
+    """A column differs where one row is not what was packed; of a column that was not packed, where one is not zero."""
+    rows = rows_of(1_100)
+    for name in ("other", "last"):
+        rows[name] = 0
+    packed = pack(rows, NAMES).tobytes()
+    assert differences(rows, packed, NAMES) == set()
+    for name in MIXED.names or ():
+        changed = rows.copy()
+        changed[name][1_050] ^= 1
+        assert differences(changed, packed, NAMES) == {name}
+    with pytest.raises(InvariantViolation):
+        differences(rows[:-1], packed, NAMES)
+
+
+def test_the_plain_loop_finds_the_same_differences() -> None:
+    """The comparing kernel gives the same as plain Python."""
+    rows, others = rows_of(7), by_width(MIXED, ("other", "last"))
+    places = np.concatenate((_places(MIXED, NAMES), _places(MIXED, others)))
+    table, packed = rows.view(np.uint8).reshape(7, -1), _padded(pack(rows_of(7, seed=2), NAMES))
+    one, two = np.zeros((2, len(places)), np.uint64)
+    _compare(table, places, 3, packed, _ZEROS, one)
+    plain(_compare)(table, places, 3, packed, _ZEROS, two)
+    assert np.array_equal(one, two)
+    assert one.all()

@@ -14,7 +14,7 @@ KERNELS = [
     netting._add_halves,
     packing._gather,
     packing._scatter,
-    sections._differences,
+    packing._compare,
     sections._link,
     parts._part_words,
     parts._join_words,
