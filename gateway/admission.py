@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from gateway.wire import JSON, Scope, header
-from ledger import signatures
+from ledger import messages, signatures
 from ledger.errors import LedgerError, MalformedInput, Unauthenticated
 from ledger.machine import Admitted, Machine
 from ledger.messages import Kind, Message
@@ -131,6 +131,23 @@ class Admission:
         """
         key = self._machine.directory.signer(reading.request.key_id)
         await self._runtime.offload(signatures.verify, key.public_key, reading.signature, reading.base)
+        return key.party
+
+    async def identify(self, message: Message) -> int:
+        """Check a signed POST that is carried out without being journaled; gives the number of the party that signed.
+
+        Its idempotency key is not remembered: only what may be done any number of times is asked for like this.
+
+        Raises:
+            MalformedInput: not of the form.
+            Unauthenticated: unknown or revoked key, bad digest or signature, another ledger, stale.
+        """
+        envelope = messages.parse(message)
+        machine = self._machine
+        messages.check_addressee(envelope, genesis_hash=machine.genesis_hash, network_hash=machine.network_hash)
+        signatures.check_time(envelope.created_s, envelope.expires_s, self._runtime.now_ns())
+        key = self._machine.directory.signer(envelope.key_id)
+        await self._runtime.offload(messages.verify, message, envelope, key.public_key)
         return key.party
 
     async def _work(self) -> None:

@@ -15,7 +15,7 @@ import msgspec
 from gateway.problems import MEDIA_TYPE, problem
 from gateway.problems import row as problem_row
 
-__all__ = ["Operation", "answers", "describe", "problems_of", "schema_of", "write_operation"]
+__all__ = ["SIGNED_WRITE", "Operation", "answers", "describe", "problems_of", "schema_of", "write_operation"]
 
 _EXAMPLE_REQUEST_ID = "8a3c64c1f7a24bb0a9d7a2b1f1f0c9e4"
 _DESCRIPTION = (
@@ -25,12 +25,16 @@ _DESCRIPTION = (
     "not public are signed too. Amounts are whole minor units as digits in a string. Every failure is a problem of "
     "RFC 9457 with a stable code."
 )
-_SIGNED_WRITE = (
-    ("Content-Digest", "SHA-256 of the body (RFC 9530)."),
-    ("Idempotency-Key", "The client's name for this message; a retry carries the same key and body."),
-    ("Signature-Input", "Covered components and parameters (RFC 9421)."),
-    ("Signature", "The Ed25519 signature (RFC 9421)."),
-)
+SIGNED_WRITE: list[dict[str, Any]] = [
+    {"name": name, "in": "header", "required": True, "description": text, "schema": {"type": "string"}}
+    for name, text in (
+        ("Content-Digest", "SHA-256 of the body (RFC 9530)."),
+        ("Idempotency-Key", "The client's name for this message; a retry carries the same key and body."),
+        ("Signature-Input", "Covered components and parameters (RFC 9421)."),
+        ("Signature", "The Ed25519 signature (RFC 9421)."),
+    )
+]
+"""The headers of every signed write, as parameters."""
 PROBLEM_SCHEMA: dict[str, Any] = {
     "type": "object",
     "title": "Problem",
@@ -142,17 +146,13 @@ def write_operation(kind: type[msgspec.Struct] | None, operation: Operation) -> 
         (schema,), schemas = msgspec.json.schema_components([kind], ref_template="#/components/schemas/{name}")
     schemas = _ecma(schemas)
     media_type = "application/octet-stream" if kind is None else "application/json"
-    headers = [
-        {"name": name, "in": "header", "required": True, "description": text, "schema": {"type": "string"}}
-        for name, text in _SIGNED_WRITE
-    ]
     example = {"data": operation.data}
     content: dict[str, Any] = {"schema": schema_of(example), "example": example}
     success = {"description": "Journaled and durable.", "content": {"application/json": content}}
     return {
         "summary": operation.summary,
         "description": operation.description,
-        "parameters": headers,
+        "parameters": SIGNED_WRITE,
         "requestBody": {
             "required": True,
             "content": {media_type: {"schema": schema, "example": operation.body}},

@@ -1,7 +1,8 @@
 """A node across the network: ``settlement.port.NodePort`` and ``settlement.cosigning.CosigningPort`` over HTTP.
 
-Reads are signed with the settlement operator's key, statements carry their own signatures. What the other side answers
-becomes the same error that it would have been in this process, so that the coordinator cannot tell the difference.
+Reads and the steps of cosigning are signed with the settlement operator's key, statements carry their own signatures.
+What the other side answers becomes the same error that it would have been in this process, so that the coordinator
+cannot tell the difference.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class HttpPort:
             ledger: the code of its ledger.
             base_url: its scheme and authority.
             client: what carries requests; its timeouts count. It belongs to whoever made it.
-            signer: signs reads for this very server.
+            signer: signs for this very server.
             runtime: the clock of signatures, and threads.
         """
         self._ledger = ledger
@@ -106,7 +107,15 @@ class HttpPort:
         await self._post(KEPT, TEXT, note)
 
     async def _post(self, path: str, media_type: bytes, body: bytes) -> bytes:
-        return await self._send("POST", path, {"content-type": media_type.decode("ascii")}, body)
+        """Take a step of the exchange: a signed write, which the node does not remember."""
+        outgoing = self._signer.post(
+            path,
+            body,
+            idempotency_key=str(self._runtime.uuid4()),
+            now_ns=self._runtime.now_ns(),
+            content_type=media_type.decode("ascii"),
+        )
+        return await self._send(outgoing.method, outgoing.target, outgoing.headers, outgoing.body)
 
     async def _get(self, path: str) -> bytes:
         outgoing = self._signer.get(path, now_ns=self._runtime.now_ns())

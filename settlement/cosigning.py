@@ -1,6 +1,6 @@
-"""The exchange in which each node cosigns the other's checkpoint, carried by anybody.
+"""The exchange in which each node cosigns the other's checkpoint, carried by whoever may ask both nodes.
 
-For each log, four steps, each of which may be repeated, lost or taken by somebody else at the same time::
+For each log, four steps, each of which may be repeated, lost or taken by another run at the same time::
 
     cosigner.cosigned()        the checkpoint of this log that it has cosigned last
     log.offer(that)            a new checkpoint with the proof that it extends that one
@@ -14,14 +14,18 @@ that receipts can be proven by both. It never holds up a payment: the writer is 
 A node that learns on the way that its journal lacks what it has signed raises an ``IntegrityFailure`` and stops.
 
 The checkpoints that a node offers seal the balances of all its accounts (``ledger.sealed``): each time while there are
-few of them, at most once a minute when there are many, because copying them takes the writer a moment.
+few of them, at most once a minute when there are many, because copying them takes the writer a moment. The minute
+counts from the last seal that was cosigned, and an offer takes nothing from those before it: whichever is cosigned and
+kept brings its own balances, never older ones than are there already.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from ledger import checkpoint
@@ -40,9 +44,21 @@ __all__ = ["CosigningPort", "NodeCosigning", "exchange"]
 SEALED_COUNT_MAX = 2**16
 """Accounts that are sealed with every offer; more of them are sealed every ``SEAL_INTERVAL_NS``."""
 SEAL_INTERVAL_NS = 60 * SECOND_NS
+OFFERED_COUNT_MAX = 2
+"""Seals that are remembered from being offered to being cosigned, the newest: two exchanges may cross."""
 TRIES_MAX = 3
 """How often one log's exchange is begun when another run is faster."""
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class _Seal:
+    """Balances that a checkpoint of ``size`` leaves carries, and when it was signed or cosigned."""
+
+    note: bytes
+    size: int
+    sealed: Sealed
+    since_ns: int
 
 
 class CosigningPort(Protocol):
@@ -109,9 +125,10 @@ class NodeCosigning:
         self._cosigner = cosigner
         self._runtime = runtime
         self._halt = halt
-        self._sealed_ns: int | None = None
-        self._offered: Sealed | None = None
-        self._sealed: tuple[bytes, Sealed] | None = None
+        self._offered: OrderedDict[str, Sealed] = OrderedDict()
+        self._cosigned: _Seal | None = None
+        self._own: _Seal | None = None
+        self._sealing = asyncio.Lock()
 
     async def cosigned(self) -> bytes:
         """Give the checkpoint of the other log that was cosigned here last; see ``CosigningPort``."""
@@ -120,13 +137,15 @@ class NodeCosigning:
     async def offer(self, known: bytes) -> Offer:
         """Offer this log's newest checkpoint; see ``CosigningPort``."""
         size, root, sealed = await self._writer.read(lambda machine: (*self._tree(machine), self._sealed_now(machine)))
-        self._offered = sealed or self._offered
 
         def make() -> Offer:
             note = self._log.sign(size, root, () if sealed is None else (sealed.extension,))
             return self._log.offer(known, note, self._tiles)
 
-        return await self._guarded(make)
+        offer = await self._guarded(make)
+        if sealed is not None:
+            self._remember(sealed)
+        return offer
 
     async def cosign(self, offer: Offer) -> bytes:
         """Cosign the other log's checkpoint; see ``CosigningPort``."""
@@ -136,9 +155,7 @@ class NodeCosigning:
         """Keep a cosigned checkpoint of this log; see ``CosigningPort``."""
         size, _ = await self.durable_tree()
         await self._guarded(lambda: self._log.keep(note, self._tiles, size))
-        point = checkpoint.decode_checkpoint(checkpoint.decode_note(note).text)
-        if self._offered is not None and self._offered.extension in point.extensions:
-            self._sealed = note, self._offered
+        self._take_seal(note)
 
     async def hear(self, note: bytes) -> None:
         """Hold this journal against what the other node says it has cosigned last.
@@ -178,13 +195,8 @@ class NodeCosigning:
             NotFound: ``ACCOUNT_NOT_FOUND``, there was no such account then.
             Unavailable: the writer has stopped.
         """
-        if self._sealed is not None:
-            note, sealed = self._sealed
-        else:
-            size, root, sealed = await self._writer.read(lambda machine: (*self._tree(machine), Sealed(machine.state)))
-            extension = await self._runtime.offload(lambda: sealed.extension)
-            note = self._log.sign(size, root, (extension,))
-        return await self._runtime.offload(make_proof, sealed, note, self._log.ledger, number)
+        seal = self._cosigned or await self._uncosigned()
+        return await self._runtime.offload(make_proof, seal.sealed, seal.note, self._log.ledger, number)
 
     async def durable_tree(self) -> tuple[int, bytes]:
         """Give size and root of what is durable, and bring the tiles that far."""
@@ -199,12 +211,48 @@ class NodeCosigning:
 
     def _sealed_now(self, machine: Machine) -> Sealed | None:
         """Copy the accounts in the writer's turn, if it is time to."""
-        now_ns = self._runtime.monotonic_ns()
-        rests = self._sealed_ns is not None and now_ns - self._sealed_ns < SEAL_INTERVAL_NS
-        if rests and machine.state.account_count > SEALED_COUNT_MAX:
+        if self._cosigned is not None and self._lasts(self._cosigned, machine):
             return None
-        self._sealed_ns = now_ns
         return Sealed(machine.state)
+
+    def _lasts(self, seal: _Seal, machine: Machine) -> bool:
+        """Whether a seal is young enough to do without a new one: where accounts are few, none is."""
+        if machine.state.account_count <= SEALED_COUNT_MAX:
+            return False
+        return self._runtime.monotonic_ns() - seal.since_ns < SEAL_INTERVAL_NS
+
+    def _remember(self, sealed: Sealed) -> None:
+        """Keep what was offered until it is cosigned; the oldest are forgotten."""
+        self._offered[sealed.extension] = sealed
+        self._offered.move_to_end(sealed.extension)
+        while len(self._offered) > OFFERED_COUNT_MAX:
+            self._offered.popitem(last=False)
+
+    def _take_seal(self, note: bytes) -> None:
+        """Prove balances by a checkpoint that is cosigned now, if it carries what was offered and is not older."""
+        point = checkpoint.decode_checkpoint(checkpoint.decode_note(note).text)
+        line = next((line for line in point.extensions if line in self._offered), None)
+        if line is None or (self._cosigned is not None and point.size < self._cosigned.size):
+            return
+        self._cosigned = _Seal(note, point.size, self._offered.pop(line), self._runtime.monotonic_ns())
+
+    async def _uncosigned(self) -> _Seal:
+        """Seal balances under this node's signature alone: those of now, or of the last minute if they are many."""
+
+        def copy(machine: Machine) -> _Seal | tuple[int, bytes, Sealed]:
+            if self._own is not None and self._lasts(self._own, machine):
+                return self._own
+            return *self._tree(machine), Sealed(machine.state)
+
+        async with self._sealing:
+            found = await self._writer.read(copy)
+            if isinstance(found, _Seal):
+                return found
+            size, root, sealed = found
+            extension = await self._runtime.offload(lambda: sealed.extension)
+            note = self._log.sign(size, root, (extension,))
+            self._own = _Seal(note, size, sealed, self._runtime.monotonic_ns())
+            return self._own
 
     async def _guarded(self, work: Callable[[], T]) -> T:
         """Run a check of this journal beside the event loop; stop the node if it fails."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import httpx
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gateway.client import Client, Outgoing, Signer
 from tests.network_fixture import Network
 
 PAYMENTS = "/v1/payments"
+TEXT = "text/plain; charset=utf-8"
 
 
 def pay_body(network: Network, **changes: Any) -> dict[str, Any]:
@@ -42,6 +44,21 @@ def send(network: Network, outgoing: Outgoing, *, ledger: str = "SH", **headers:
         headers={**outgoing.headers, **{name.replace("_", "-"): value for name, value in headers.items()}},
         content=outgoing.body,
     )
+
+
+def carry(
+    network: Network, ledger: str, path: str, body: bytes, media_type: str, *, key: Ed25519PrivateKey | None = None
+) -> httpx.Response:
+    """Take one step of the exchange of checkpoints, signed by the settlement operator unless told otherwise."""
+    signer = Signer(network.urls[ledger], key or network.keys.settlement, network.genesis_hash(ledger))
+    outgoing = signer.post(
+        path,
+        body,
+        idempotency_key=str(network.runtime.uuid4()),
+        now_ns=network.runtime.now_ns(),
+        content_type=media_type,
+    )
+    return network.http.post(network.urls[ledger] + path, content=body, headers=outgoing.headers)
 
 
 def assert_problem(response: httpx.Response, status: int, code: str) -> dict[str, Any]:

@@ -21,7 +21,7 @@ def command(folder: Path) -> None:
     """Carry each node's newest checkpoint to the other, which cosigns it, and back.
 
     Settlement does this before it nets a window and after it is decided. Whoever carries checkpoints is trusted with
-    nothing, so this takes no key.
+    nothing; so that nobody disturbs another's exchange, it takes the settlement operator's key.
     """
     import asyncio
 
@@ -47,7 +47,7 @@ async def _carried(folder: Path) -> Mapping[str, bytes]:
     from ledger.runtime import SystemRuntime
     from settlement.cosigning import exchange
 
-    key = load_key(network_folder(folder).key("auditor"))
+    key = load_key(network_folder(folder).key("settlement"))
     urls = {ledger: url_of(folder, ledger.lower()) for ledger in LEDGERS}
     async with operator_http(Limits()) as client:
         return await exchange(

@@ -1,7 +1,8 @@
 """Proofs, receipts and sealed balances, and the exchange in which the nodes cosign each other's checkpoints.
 
-The exchange needs no signature of a request: notes are signed by the nodes themselves, and whoever carries them is
-trusted with nothing.
+The notes of the exchange are signed by the nodes themselves, and whoever carries them is trusted with nothing. But each
+step is work for the writer or the disk, and a step at the wrong moment makes another exchange begin anew: so only the
+settlement operator and the two nodes may ask for one, and their requests are signed.
 """
 
 from __future__ import annotations
@@ -13,15 +14,16 @@ from fastapi import APIRouter, Depends, Path, Query
 from starlette.responses import Response
 
 from gateway import schemas
+from gateway.admission import message_of
 from gateway.examples import KEY, KEY_ID, NOTE
 from gateway.node import Node
-from gateway.openapi import answers, problems_of
+from gateway.openapi import SIGNED_WRITE, answers, problems_of
 from gateway.routes.access import Signed, only
 from gateway.routes.payments import find_payment
 from gateway.routes.views import readable
-from gateway.wire import BINARY, Exchange, Handler, Reply, header, read_body
+from gateway.wire import BINARY, Exchange, Handler, Reply, read_body
 from ledger import cosigning, journal
-from ledger.errors import MalformedInput, NotFound, Unavailable
+from ledger.errors import Forbidden, NotFound, Unavailable
 from ledger.parties import Role
 from ledger.receipts import Source
 from settlement import payment_receipts
@@ -49,8 +51,10 @@ COSIGNATURES = "/v1/checkpoints/cosignatures"
 """POST the offer to the cosigner: the checkpoint with its cosignature."""
 KEPT = "/v1/checkpoints"
 """POST that to its log, which keeps it. GET: the one it keeps."""
+CARRIERS = (Role.SETTLEMENT, Role.NODE)
+"""Who may ask for a step of the exchange."""
 STEP_COUNT_MAX = 4
-"""Each step of the exchange at once: an offer copies all accounts, and anybody may ask for one."""
+"""Each step of the exchange at once: an offer copies all accounts."""
 TEXT = b"text/plain; charset=utf-8"
 _NONE = Depends(only())
 _TEXT_TYPE = TEXT.decode("ascii")
@@ -280,11 +284,21 @@ def _operation(
     summary: str, description: str, body: dict[str, Any], answer: dict[str, Any], codes: tuple[str, ...]
 ) -> dict[str, Any]:
     problems = problems_of(
-        (*codes, "BODY_TOO_LARGE", "MEDIA_TYPE_UNSUPPORTED", "OVERLOADED", "NODE_STOPPED", "INTERNAL_ERROR")
+        (
+            "SIGNATURE_MISSING",
+            "ROLE_MISSING",
+            *codes,
+            "BODY_TOO_LARGE",
+            "MEDIA_TYPE_UNSUPPORTED",
+            "OVERLOADED",
+            "NODE_STOPPED",
+            "INTERNAL_ERROR",
+        )
     )
     return {
         "summary": summary,
-        "description": description,
+        "description": f"{description} Signed by the settlement operator or by a node.",
+        "parameters": SIGNED_WRITE,
         "requestBody": {"required": True, "content": body},
         "responses": {
             "200": {"description": "Success.", "content": answer},
@@ -294,22 +308,23 @@ def _operation(
 
 
 def _taking(node: Node, media_type: bytes, work: Callable[[bytes], Awaitable[tuple[bytes, bytes]]]) -> Handler:
-    """Make a handler of one step of the exchange."""
+    """Make a handler of one step of the exchange, for those who may ask for it."""
     limits = node.config.limits
     under_way = 0
 
     async def post(exchange: Exchange) -> Reply:
         nonlocal under_way
         node.check_serving()
-        given = header(exchange.scope, b"content-type")
-        if given != media_type or exchange.scope["query_string"]:
-            raise MalformedInput("MEDIA_TYPE_UNSUPPORTED", f"The body must be {media_type.decode('ascii')}.")
         body = await read_body(
             exchange.scope,
             exchange.receive,
             size_max=cosigning.OFFER_SIZE_MAX,
             time_s_max=limits.body_time_s_max,
         )
+        message = message_of(exchange.scope, body, authorities=node.authorities, media_type=media_type)
+        party = node.machine.directory.party(await node.admission.identify(message))
+        if party.roles.isdisjoint(CARRIERS):
+            raise Forbidden("ROLE_MISSING", "Only the settlement operator and the nodes carry checkpoints.")
         if under_way == STEP_COUNT_MAX:
             raise Unavailable("OVERLOADED", "Too many steps are under way.", retry_after_s=limits.retry_after_s)
         under_way += 1

@@ -8,9 +8,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
 
 from gateway import peer
@@ -26,6 +24,7 @@ from ledger.receipts import join
 from ledger.sealed import verify_balance
 from settlement.payment_receipts import verify
 from settlement.views import PaymentStatus
+from tests.http_fixture import TEXT, carry
 from tests.network_fixture import NETWORK, READY_S_MAX, Network, key_of, running_network
 
 LEDGERS = ("SH", "HK")
@@ -162,56 +161,6 @@ def test_a_balance_is_proven(network: Network, settled: str) -> None:
     with pytest.raises(ProblemError) as caught:
         network.client("HK", key_of("shop-HK")).balance_proof(address)
     assert caught.value.code == "READ_FORBIDDEN"
-
-
-# --- the exchange -----------------------------------------------------------------------------------------------------
-
-
-def post(network: Network, ledger: str, path: str, body: bytes, media_type: str) -> httpx.Response:
-    """Take one step of the exchange."""
-    return network.http.post(network.urls[ledger] + path, content=body, headers={"content-type": media_type})
-
-
-TEXT, BINARY = "text/plain; charset=utf-8", "application/octet-stream"
-
-
-def test_anybody_may_carry_checkpoints(network: Network, settled: str) -> None:
-    """The four steps work by hand and without a key, and leave the log with a larger cosigned checkpoint."""
-    before = opened(network, "SH").checkpoint.size
-    across(network, 5)
-    known = network.http.get(network.urls["HK"] + "/v1/checkpoints/cosigned")
-    offer = post(network, "SH", "/v1/checkpoints/offers", known.content, TEXT)
-    note = post(network, "HK", "/v1/checkpoints/cosignatures", offer.content, BINARY)
-    kept = post(network, "SH", "/v1/checkpoints", note.content, TEXT)
-    assert [step.status_code for step in (known, offer, note, kept)] == [200] * 4
-    found = opened(network, "SH")
-    assert found.checkpoint.size > before
-    assert kept.content == note.content == network.client("SH", None).cosigned_checkpoint().encode()
-
-
-@pytest.mark.parametrize(
-    ("step", "code"),
-    [
-        (("/v1/checkpoints/offers", b"hello", TEXT), "NOTE_MALFORMED"),
-        (("/v1/checkpoints/offers", b"", "application/json"), "MEDIA_TYPE_UNSUPPORTED"),
-        (("/v1/checkpoints/cosignatures", b"hello", BINARY), "OFFER_MALFORMED"),
-        (("/v1/checkpoints", b"", TEXT), "NOTE_MALFORMED"),
-        (("/v1/checkpoints", bytes(20_000), TEXT), "BODY_TOO_LARGE"),
-    ],
-)
-def test_a_stranger_carries_nonsense(network: Network, settled: str, step: tuple[str, bytes, str], code: str) -> None:
-    """Whatever is carried that is none of the steps is refused, and the node goes on."""
-    assert post(network, "SH", *step).json()["code"] == code
-    assert network.client("SH", None).health()["status"] == "ok"
-
-
-def test_a_strangers_checkpoint_stops_nobody(network: Network, settled: str) -> None:
-    """A checkpoint of a huge tree that the node has not signed is refused, and the node goes on."""
-    point = checkpoint.Checkpoint(logs.origin(NETWORK, "SH"), 10**9, bytes(32))
-    forged = logs.sign_checkpoint(point, key_of("customer-SH"))
-    for path in ("/v1/checkpoints/offers", "/v1/checkpoints"):
-        assert post(network, "SH", path, forged, TEXT).json()["code"] == "NOTE_SIGNATURE_MISSING"
-    assert network.client("SH", None).health()["status"] == "ok"
 
 
 # --- the command line -------------------------------------------------------------------------------------------------
@@ -407,13 +356,13 @@ def test_a_node_restored_whole_stops_when_it_hears_of_it(own: Network, tmp_path:
 def test_a_node_restored_whole_stops_at_the_exchange(
     own: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Such a node stops too when somebody carries its cosigner's checkpoint to it, even if it never asks itself."""
+    """Such a node stops too when its cosigner's checkpoint is carried to it, even if it never asks itself."""
     older_copy(own, tmp_path / "copy")
     monkeypatch.setattr(peer, "ask", answered)
     own.start_node("SH")
     inside(own)
     known = own.http.get(own.urls["HK"] + "/v1/checkpoints/cosigned")
-    assert post(own, "SH", "/v1/checkpoints/offers", known.content, TEXT).status_code == 500
+    assert carry(own, "SH", "/v1/checkpoints/offers", known.content, TEXT).status_code == 500
     assert stopped(own)
 
 
@@ -430,17 +379,3 @@ def stopped(network: Network) -> bool:
             return True
         time.sleep(0.05)
     return False
-
-
-def described(document: dict[str, Any], path: str, method: str) -> set[str]:
-    """Give the statuses that a description names."""
-    return set(document["paths"][path][method]["responses"])
-
-
-def test_the_exchange_is_described(network: Network) -> None:
-    """The OpenAPI document names every step with its problems, and GET and POST of the same address side by side."""
-    document = network.http.get(network.urls["SH"] + "/openapi.json").json()
-    assert {"200", "404", "503"} <= described(document, "/v1/checkpoints", "get")
-    assert {"200", "400", "401"} <= described(document, "/v1/checkpoints", "post")
-    assert "409" in described(document, "/v1/checkpoints/cosignatures", "post")
-    assert {"200", "404"} <= described(document, "/v1/payments/{uetr}/receipt", "get")
