@@ -59,8 +59,8 @@ PurposeText = Annotated[str, Meta(min_length=4, max_length=4)]
 ReferenceText = Annotated[str, Meta(min_length=1, max_length=140)]
 UetrText = Annotated[str, Meta(min_length=36, max_length=36)]
 """What stands in these five is checked by ``settlement.items``, for all payments of a batch at once."""
-RoleName = Literal["participant", "operator", "fx-provider", "auditor"]
-"""What a registrar may give; the other roles come from the genesis alone."""
+RoleName = Literal["participant", "operator", "fx-provider"]
+"""What a registrar may give; the other roles come from the genesis alone, that of reading everything among them."""
 
 
 class Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -79,7 +79,7 @@ class PartyBody(Body, frozen=True):
 
     code: PartyCode
     name: Text
-    roles: Annotated[tuple[RoleName, ...], Meta(max_length=4)]
+    roles: Annotated[tuple[RoleName, ...], Meta(max_length=3)]
     public_key: Hex32
 
 

@@ -9,9 +9,10 @@ import pytest
 
 from ledger.accounts import address
 from ledger.errors import Conflict, Forbidden, InvariantViolation, MalformedInput, NotFound, Unauthenticated
-from ledger.genesis import Genesis
+from ledger.genesis import Genesis, GenesisParty
 from ledger.machine import Context, Machine
 from ledger.messages import key_id_of
+from ledger.parties import Role
 from ledger.transfers import Flag, Result, transfers
 from settlement import opening
 from settlement.book import Group, group_of
@@ -140,14 +141,57 @@ def test_a_key_admitted_before_its_revocation_is_too_late_after_it(world: World)
     assert isinstance(draft.outcomes[1], Unauthenticated)
 
 
-@pytest.mark.parametrize("party_code", ["PBOC", "NODE-SH", "NODE-HK", "SETTLEMENT"])
-def test_a_registrar_has_no_hand_on_the_genesis_parties_keys(world: World, party_code: str) -> None:
-    """A registrar could otherwise issue money or speak for a ledger."""
-    new = {"party": party_code, "public_key": public_key_of("second")}
-    assert world.sh.refusal("REGISTRAR-SH", "/v1/keys", new).code == "KEYS_GUARDED"
+def begun_with_every_role() -> Node:
+    """Begin a ledger whose genesis names a party of each role, one of none and a second registrar."""
+    genesis = genesis_of("SH")
+    roles: dict[str, tuple[str, ...]] = {f"OWN-{role}": (role,) for role in ("participant", "operator", "fx-provider")}
+    roles |= {"OWN": (), "REGISTRAR-2": ("registrar",)}
+    more = [
+        GenesisParty(code=code, name=code, roles=role, public_key=public_key_of(code), ledger="", assets=())
+        for code, role in roles.items()
+    ]
+    changed = msgspec.structs.replace(genesis, parties=(*genesis.parties, *more))
+    settlement = Settlement(changed)
+    return Node("SH", Machine(changed, settlement, hash_key=bytes(16)), settlement)
 
-    error = world.sh.refusal("REGISTRAR-SH", "/v1/keys/revocations", {"key_id": key_id(party_code)})
+
+NAMED = [party.code for party in begun_with_every_role().machine.genesis.parties if party.code != "REGISTRAR-SH"]
+
+
+def test_the_genesis_has_every_role() -> None:
+    """The ledger on which keys are guarded names a party of every role that there is."""
+    parties = begun_with_every_role().machine.genesis.parties
+    assert {role for party in parties for role in party.roles} == {role.value for role in Role}
+
+
+@pytest.mark.parametrize("party_code", NAMED)
+def test_a_registrar_has_no_hand_on_the_genesis_parties_keys(party_code: str) -> None:
+    """A registrar could otherwise read everything, issue money or speak for a ledger, whatever the party's role."""
+    node = begun_with_every_role()
+    new = {"party": party_code, "public_key": public_key_of("second")}
+    assert node.refusal("REGISTRAR-SH", "/v1/keys", new).code == "KEYS_GUARDED"
+
+    error = node.refusal("REGISTRAR-SH", "/v1/keys/revocations", {"key_id": key_id(party_code)})
     assert (type(error), error.code) == (Forbidden, "KEYS_GUARDED")
+
+
+@pytest.mark.parametrize("party_code", NAMED)
+def test_genesis_parties_look_after_their_own_keys(party_code: str) -> None:
+    """Each adds a key of its own, and ends it with the first one; nobody needs a registrar for that."""
+    node = begun_with_every_role()
+    node.post(party_code, "/v1/keys", {"party": party_code, "public_key": public_key_of("second")})
+    node.post(party_code, "/v1/keys/revocations", {"key_id": key_id("second")})
+
+    error = node.refusal("REGISTRAR-SH", "/v1/keys", {"party": party_code, "public_key": public_key_of("third")})
+    assert error.code == "KEYS_GUARDED"
+
+
+@pytest.mark.parametrize("role", sorted(set(Role) - {Role.PARTICIPANT, Role.OPERATOR, Role.FX_PROVIDER}))
+def test_a_registrar_makes_nobody_what_the_genesis_alone_makes(world: World, role: Role) -> None:
+    """A registrar that registers itself once more, as auditor say, would read everything by a key of its own."""
+    body: Any = {"parties": [party("mine", role.value)]}
+    with pytest.raises(MalformedInput, match="BODY_MALFORMED"):
+        world.sh.post("REGISTRAR-SH", "/v1/parties", body)
 
 
 @pytest.mark.parametrize("party_code", ["NODE-SH", "NODE-HK", "SETTLEMENT"])
