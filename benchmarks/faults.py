@@ -319,7 +319,7 @@ class Trial:
         checked = verify_exports(find_exports(folder), runtime=self.runtime)
         proved = sum(window.settled for window in checked.windows)
         return {
-            "verdict": "verified" if checked.is_good else "refused",
+            "verdict": checked.verdict,
             "windows": len(checked.windows),
             "payments": proved,
             "failure": None if checked.failure is None else checked.failure.sentence,

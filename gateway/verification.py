@@ -1,5 +1,8 @@
 """Checking exports without any node: each journal replayed, both held against each other, every window's certificate.
 
+There are three verdicts. A pair of which one export is older than the other contradicts itself in nothing, and is not
+the whole either: it is ``incomplete``, and what only the newer one has is said.
+
 Nothing is believed but the genesis: the one whose hash the auditor names, or else the one in the export, whose hash is
 reported so that the auditor can compare it.
 """
@@ -8,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,9 +24,9 @@ from ledger.errors import IntegrityFailure, MalformedInput, NotFound
 from ledger.exports import FILE_NAME, ExportFile
 from ledger.runtime import Runtime
 from settlement import certificate
-from settlement.book import WindowState
+from settlement.book import Book, WindowState
 from settlement.interpreter import Settlement
-from settlement.reconcile import Finding, is_sound, reconcile
+from settlement.reconcile import Finding, Older, Outcome, find_older, reconcile
 from settlement.report import WindowReport
 
 __all__ = ["Failure", "Verification", "find_exports", "verify_exports"]
@@ -46,19 +50,28 @@ class Verification:
     reports: dict[str, Report] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
     windows: list[WindowReport] = field(default_factory=list)
-    """Those settled on both ledgers, each proved by its certificate."""
+    """Those settled on either ledger, each proved by its certificate."""
+    older: Older | None = None
+    """Which of the two exports is older than the other, if they are of different moments."""
     failure: Failure | None = None
 
     @property
+    def verdict(self) -> str:
+        """``verified``, ``incomplete`` when one export is older than the other, or ``refused``."""
+        if self.failure is not None:
+            return "refused"
+        return "verified" if self.older is None else "incomplete"
+
+    @property
     def is_good(self) -> bool:
-        """Whether everything that was checked holds."""
-        return self.failure is None
+        """Whether everything that was checked holds, and nothing is missing."""
+        return self.verdict == "verified"
 
     def to_builtins(self) -> dict[str, Any]:
         """Give the result for programs; amounts and positions are exact."""
         failure = self.failure
         return {
-            "verdict": "verified" if self.is_good else "refused",
+            "verdict": self.verdict,
             "ledgers": {ledger: _ledger(report) for ledger, report in self.reports.items()},
             "findings": [
                 {
@@ -66,10 +79,12 @@ class Verification:
                     "subject": finding.subject,
                     "outcome": finding.outcome.value,
                     "sentence": finding.sentence,
+                    "amounts": {name: str(amount) for name, amount in finding.amounts.items()},
                 }
                 for finding in self.findings
             ],
             "windows": [_window(report) for report in self.windows],
+            "older": None if self.older is None else _older(self.older),
             "failure": None
             if failure is None
             else {
@@ -141,15 +156,16 @@ def verify_exports(
         result.reports[report.ledger] = report
         books[report.ledger] = (report.machine, settlement[0].book)
         documents.append(report.machine.genesis)
-    if len(documents) == 2:
+    if len(documents) > 1:
         try:
-            genesis_documents.check_pair(*documents)
+            for pair in itertools.combinations(documents, 2):
+                genesis_documents.check_pair(*pair)
         except IntegrityFailure as error:
             result.failure = Failure("genesis", error.code, error.sentence)
             return result
-        result.findings = reconcile(books)
-        broken = next((finding for finding in result.findings if finding.outcome.value == "broken"), None)
-        if not is_sound(result.findings) and broken is not None:
+        result.findings, result.older = reconcile(books), find_older(books)
+        broken = next((finding for finding in result.findings if finding.outcome is Outcome.BROKEN), None)
+        if broken is not None:
             result.failure = Failure(f"{broken.invariant} {broken.subject}", "RECONCILIATION", broken.sentence)
             return result
         _check_certificates(result, books)
@@ -205,16 +221,35 @@ def _is_of(note: bytes, document: bytes) -> bool:
 
 
 def _check_certificates(result: Verification, books: dict[str, Any]) -> None:
-    """Build every settled window's certificate from one journal and prove it from the two genesis blocks (I6, I13)."""
+    """Build every settled window's certificate from one journal and prove it from the two genesis blocks (I6, I13).
+
+    The journal is the one that has settled more: what both have settled, they have settled by the same statements.
+    """
     machines = [machine for machine, _ in books.values()]
     pair = (machines[0].genesis, machines[1].genesis)
-    book = books["SH"][1]
-    settled = [number for number, window in book.windows.items() if window.state is WindowState.SETTLED]
+    book, settled = max(((book, _settled(book)) for _, book in books.values()), key=lambda entry: len(entry[1]))
     try:
-        built = [certificate.build(book.windows[number].statements) for number in sorted(settled)]
+        built = [certificate.build(book.windows[number].statements) for number in settled]
         result.windows = [proved.report for proved in certificate.verify_chain(built, pair)]
     except IntegrityFailure as error:
         result.failure = Failure("certificate", error.code, error.sentence)
+
+
+def _settled(book: Book) -> list[int]:
+    """Give the windows that a ledger has settled, in order."""
+    return sorted(number for number, window in book.windows.items() if window.state is WindowState.SETTLED)
+
+
+def _older(older: Older) -> dict[str, Any]:
+    return {
+        "ledger": older.ledger,
+        "newer": older.newer,
+        "is_signed": older.is_signed,
+        "reached": {
+            ledger: {"window": reach.window, "state": reach.state, "attempt": reach.attempt}
+            for ledger, reach in sorted(older.reached.items())
+        },
+    }
 
 
 def _ledger(report: Report) -> dict[str, Any]:

@@ -22,6 +22,7 @@ class ExitCode(enum.IntEnum):
     UNAVAILABLE = 4
     INTEGRITY = 5
     ENVIRONMENT = 6
+    INCOMPLETE = 7
     INTERRUPTED = 130
 
 
@@ -36,6 +37,9 @@ MEANINGS: dict[ExitCode, str] = {
         "one."
     ),
     ExitCode.ENVIRONMENT: "`doctor` found something that this machine lacks.",
+    ExitCode.INCOMPLETE: (
+        "`verify` found everything sound, but not the whole: of the two exports one is older than the other."
+    ),
     ExitCode.INTERRUPTED: "Ended by Ctrl-C or SIGTERM.",
 }
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from gateway.cli.exits import ExitCode
     from gateway.cli.terminal import Terminal
     from gateway.verification import Verification
+    from settlement.reconcile import Finding, Older
 
 __all__ = ["command"]
 
@@ -43,7 +44,8 @@ def command(target: Path, hashes: tuple[bytes, ...], checkpoints: tuple[Path, ..
     TARGET is a folder that `hugang export` wrote, or one journal. Without --genesis-hash the genesis in the export is
     believed; compare the hash that is printed. An export proves what is in it; that nothing was cut off its end is
     proved by a checkpoint kept elsewhere, such as the answer of ADDRESS/v1/checkpoint. A refused export ends with code
-    5 and names the first bad record.
+    5 and names the first bad record. Exports of different moments end with code 7: which one is older, how far each has
+    come, and that what both have agrees.
     """
     from gateway.cli.exits import ExitCode
     from gateway.cli.terminal import Terminal
@@ -65,7 +67,8 @@ def command(target: Path, hashes: tuple[bytes, ...], checkpoints: tuple[Path, ..
         terminal.json(result.to_builtins())
     else:
         _show(terminal, result)
-    return ExitCode.OK if result.is_good else ExitCode.INTEGRITY
+    codes = {"verified": ExitCode.OK, "incomplete": ExitCode.INCOMPLETE, "refused": ExitCode.INTEGRITY}
+    return codes[result.verdict]
 
 
 def _show(terminal: Terminal, result: Verification) -> None:
@@ -87,14 +90,44 @@ def _show(terminal: Terminal, result: Verification) -> None:
         for ledger, report in result.reports.items():
             terminal.say(f"genesis {ledger} {report.genesis_hash.hex()}")
     if result.findings:
-        found = [(item.outcome.value, item.invariant, item.subject, item.sentence) for item in result.findings]
+        found = [(item.outcome.value, item.invariant, item.subject, _sentence(item)) for item in result.findings]
         terminal.table("", ("", "", "", ""), found)
     if result.windows:
         count = sum(window.settled for window in result.windows)
         terminal.say(f"{len(result.windows)} windows with {count:,} payments proved by their certificates")
     failure = result.failure
+    if result.older is not None and failure is None:
+        terminal.say(_incomplete(result.older), style="bold yellow")
+        return
     if failure is None:
         terminal.say("VERIFIED", style="bold green")
         return
     place = "" if failure.position is None else f", position {failure.position} (block {failure.block})"
     terminal.say(f"REFUSED {failure.subject}: {failure.code}{place}: {failure.sentence}", style="bold red")
+
+
+def _sentence(finding: Finding) -> str:
+    """Write a finding for people, its amounts with their decimals."""
+    from gateway.cli.terminal import money
+
+    amounts = ", ".join(f"{name} {money(amount, finding.subject)}" for name, amount in finding.amounts.items())
+    return f"{finding.sentence}: {amounts}" if amounts else finding.sentence
+
+
+def _incomplete(older: Older) -> str:
+    """Say which export is older, how far each has come, what proves it, and what to do."""
+    reached = {
+        ledger: f"window {reach.window}, {reach.state}" + (f" in attempt {reach.attempt}" if reach.attempt else "")
+        if reach.window
+        else "before its first window"
+        for ledger, reach in older.reached.items()
+    }
+    proof = (
+        f"{older.newer}'s export holds what {older.ledger}'s node has signed since"
+        if older.is_signed
+        else f"{older.ledger}'s export lacks a decision that {older.newer} has gone on from"
+    )
+    return (
+        f"INCOMPLETE: the export of {older.ledger} is older ({reached[older.ledger]}) than that of {older.newer} "
+        f"({reached[older.newer]}): {proof}. What both have agrees. Export both anew, while no window is being settled."
+    )
