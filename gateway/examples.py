@@ -107,7 +107,7 @@ PAYMENT: dict[str, Any] = {
     "money": {"asset": "CNY", "amount": "12345"},
     "creditor_asset": "CNY",
     "creditor_amount": "12345",
-    "position": 4712,
+    "record_position": 4712,
     "window": 6,
     "settled_position": 4602,
     "settled_at": "2026-01-05T08:00:01.250000000Z",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from gateway.node import Node
 from gateway.problems import Problem, refusal_of
 from gateway.schemas import uuid_text
 from ledger.accounts import address
+from ledger.errors import InvariantViolation
 from ledger.machine import Admitted, Answer
 from ledger.transfers import Result, Transfers, id_of
 from settlement import drafts
@@ -60,9 +61,28 @@ async def journaled(node: Node, answer: Answer) -> Journaled:
     return Journaled(answer, *recalled)
 
 
-def reply_to(node: Node, admitted: Admitted, found: Journaled, request_id: str) -> tuple[int, dict[str, Any]] | Problem:
+async def reply_to(
+    node: Node, admitted: Admitted, found: Journaled, request_id: str
+) -> tuple[int, dict[str, Any]] | Problem:
     """Make the answer to a message: a status and the content of ``data``, or the problem of its refusal."""
-    return _REPLIES[admitted.envelope.topic](node, admitted, found, request_id)
+    made = _REPLIES[admitted.envelope.topic](node, admitted, found, request_id)
+    if isinstance(made, Problem) and made.body["code"] == Result.ID_EXISTS.name:
+        return replace(made, body=made.body | await _first_use(node, found.records))
+    return made
+
+
+async def _first_use(node: Node, records: Transfers) -> dict[str, int]:
+    """Say where the id that was used up stands: its record, and the message from which that follows.
+
+    The first use of an id never changes, so that a retry is told the same (I8).
+    """
+    again = records[records["result"] == Result.ID_EXISTS][0]
+    party, identifier = int(again["party"]), id_of(again["id_hi"], again["id_lo"])
+    entry = await node.writer.read(lambda machine: machine.state.lookup(party, identifier))
+    if entry is None:
+        raise InvariantViolation("an id is used up that nobody has used")
+    first = await node.runtime.offload(node.reader.record, entry.position)
+    return {"first_position": int(first["message"]), "first_record_position": entry.position}
 
 
 def item_outcomes(records: Transfers, count: int) -> list[Result]:

@@ -89,7 +89,7 @@ def payment(view: PaymentView) -> dict[str, Any]:
         "money": money(view.asset, view.amount),
         "creditor_asset": view.creditor_asset,
         "creditor_amount": None if view.creditor_amount is None else str(view.creditor_amount),
-        "position": view.position,
+        "record_position": view.record_position,
         "window": view.window,
         "settled_position": view.settled_position,
         "settled_at": instant(view.settled_ns or 0),

@@ -126,7 +126,7 @@ def plan_receipt(machine: Machine, book: Book, view: PaymentView) -> Plan:
     Raises:
         NotFound: ``PAYMENT_NOT_FOUND``, nothing of it is journaled here.
     """
-    position = view.position
+    position = view.record_position
     if view.incoming:
         peer = peer_party(machine)
         place = incoming_place(book, machine.state, peer, view.uetr)

@@ -135,7 +135,8 @@ def _execute_part(book: Book, context: Context, party: int, items: PaymentItems,
     for local in (True, False):
         failed = reading.refunding & (outcomes != 0) & (across != local)
         refunds.release(book, rows[failed], across=not local)
-    _remember(book, window, items, outcomes, candidates)
+    named = commands["result"][draft.first] != Result.ID_EXISTS
+    _remember(book, window, items, outcomes, candidates, named=named)
 
 
 # --- what payments mean -----------------------------------------------------------------------------------------------
@@ -223,8 +224,10 @@ def _lay_out(book: Book, items: PaymentItems, reading: _Reading) -> Draft:
     return draft
 
 
-def _remember(book: Book, window: Window, items: PaymentItems, outcomes: Reasons, candidates: Indices) -> None:
-    """Write rows into the window and the tables behind it."""
+def _remember(
+    book: Book, window: Window, items: PaymentItems, outcomes: Reasons, candidates: Indices, *, named: Mask
+) -> None:
+    """Write rows into the window and the tables behind it; only those ``named`` have come to bear their UETR."""
     rows, across = items.rows, items.across
     accepted = outcomes[candidates] == 0
     listed = candidates[: int(np.flatnonzero(accepted)[-1]) + 1] if np.any(accepted) else candidates[:0]
@@ -239,7 +242,7 @@ def _remember(book: Book, window: Window, items: PaymentItems, outcomes: Reasons
             window=np.full(len(members), window.number),
             member=first + members,
         )
-    decided = (~across | (outcomes != 0)) & (outcomes != Result.ID_EXISTS)
+    decided = (~across | (outcomes != 0)) & named
     if np.any(decided):
         names = ("position", "amount", "creditor_amount", "debtor", "creditor", "asset", "creditor_asset")
         book.gross.append(

@@ -127,9 +127,9 @@ _STATUS = {
 class PaymentView:
     """One payment as one ledger knows it; amounts in minor units.
 
-    ``creditor_amount`` is ``None`` while only the other ledger knows it. ``position`` is that of the payer's leg on the
-    payer's ledger. ``window`` is ``None`` for a payment that was decided at once; ``settled_position`` and
-    ``settled_ns`` are those of the decision that made it final here.
+    ``creditor_amount`` is ``None`` while only the other ledger knows it. ``record_position`` is that of the payer's
+    record, in the payer's ledger's journal. ``window`` is ``None`` for a payment that was decided at once;
+    ``settled_position`` and ``settled_ns`` are those of the decision that made it final here.
     """
 
     uetr: int
@@ -142,7 +142,7 @@ class PaymentView:
     amount: int
     creditor_asset: str
     creditor_amount: int | None
-    position: int
+    record_position: int
     window: int | None = None
     settled_position: int | None = None
     settled_ns: int | None = None
@@ -266,7 +266,7 @@ def _outgoing_view(book: Book, place: Place, uetr: int) -> PaymentView:
         amount=int(book.gross["amount"][place.index]),
         creditor_asset=_asset(book, row["creditor_asset"]),
         creditor_amount=int(book.gross["creditor_amount"][place.index]) or None,
-        position=position,
+        record_position=position,
         settled_position=position if settled else None,
     )
 
@@ -289,7 +289,7 @@ def _window_view(book: Book, place: Place, uetr: int, *, incoming: bool) -> Paym
         amount=int(row["amount"]),
         creditor_asset=_asset(book, int(row["creditor_asset"])),
         creditor_amount=int(row["creditor_amount"]) or None,
-        position=int(row["position"]),
+        record_position=int(row["position"]),
         window=place.window,
         settled_position=window.settled_position if settled else None,
         settled_ns=window.settled_ns if settled else None,

@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 
 __all__ = ["command", "uetr_by"]
 
+_KEPT = (
+    "uetr", "state", "iso_status", "code", "iso_reason", "position", "first_position", "first_record_position",
+    "block_height", "block_hash",
+)  # fmt: skip
+"""What is shown of the problem of a refused payment."""
+
 
 @click.command("pay", short_help="Make one signed payment.")
 @click.argument("debtor")
@@ -75,8 +81,7 @@ def command(
         except ProblemError as error:
             if error.problem.get("state") != "REFUSED":
                 raise
-            kept = ("uetr", "state", "iso_status", "code", "iso_reason", "position", "block_height", "block_hash")
-            result = {name: error.problem[name] for name in kept if name in error.problem}
+            result = {name: error.problem[name] for name in _KEPT if name in error.problem}
             result["replayed"] = False
         else:
             replayed = response.headers.get("idempotent-replayed") == "true"
@@ -109,8 +114,9 @@ def _show(terminal: Any, result: dict[str, Any], *, as_json: bool) -> None:
         return
     again = " (again: the first result)" if result["replayed"] else ""
     if result["state"] == "REFUSED":
+        first = f"  first used at position {result['first_position']}" if "first_position" in result else ""
         terminal.say(
-            f"REFUSED {result['code']} (ISO 20022 {result.get('iso_reason', '-')})  payment {result['uetr']}",
+            f"REFUSED {result['code']} (ISO 20022 {result.get('iso_reason', '-')})  payment {result['uetr']}{first}",
             style="yellow",
         )
         return

@@ -16,7 +16,11 @@ __all__ = ["command"]
 @click.argument("uetr")
 @folder_option
 def command(ledger: str, uetr: str, folder: Path) -> None:
-    """Show what one node knows of a payment, as its auditor sees it."""
+    """Show what one node knows of a payment, as its auditor sees it.
+
+    `record_position` is where the payer's record stands in the payer's ledger's journal: behind the message, whose
+    position `hugang pay` has shown.
+    """
     from gateway.cli.connect import as_auditor
     from gateway.cli.terminal import Terminal
 

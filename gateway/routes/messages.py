@@ -69,7 +69,7 @@ class _Messages:
         admitted = await node.admission.admit(message)
         is_retry = (admitted.party, admitted.envelope.idempotency_key) in node.machine.answers
         answer = await node.writer.submit(admitted)
-        made = reply_to(node, admitted, await journaled(node, answer), exchange.request_id)
+        made = await reply_to(node, admitted, await journaled(node, answer), exchange.request_id)
         headers = _REPLAYED if is_retry else ()
         if isinstance(made, Problem):
             reply = problem_reply(made)

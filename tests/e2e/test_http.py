@@ -361,7 +361,8 @@ def test_a_payment_moves_money_and_can_be_read(network: Network, customer: Clien
     view = customer.payment(receipt["uetr"])
     assert (view["state"], view["money"]) == ("SETTLED", {"asset": "CNY", "amount": "250"})
     assert view["settled_at"] == customer.block(receipt["block_height"])["timestamp"]
-    assert view["position"] == receipt["position"] + 1
+    assert view["record_position"] == receipt["position"] + 1
+    assert "position" not in view
     assert next(customer.records(wallets["a"]))["uetr"] == receipt["uetr"]
     header = customer.block(receipt["block_height"])
     assert header["hash"] == receipt["block_hash"]
@@ -397,6 +398,31 @@ def test_a_used_uetr_is_refused(network: Network, customer: Client) -> None:
     assert problem["iso_reason"] == "DU03"
     assert network.digest("SH") == digest
     assert customer.payment(body["uetr"])["state"] == "SETTLED"
+
+
+def test_a_used_uetr_leads_to_the_first_payment(network: Network, customer: Client) -> None:
+    """The refusal names message and record of the first use, reading gives that one, and a retry says the same."""
+    body = pay_body(network, money={"asset": "CNY", "amount": "999999999"})
+    first = assert_problem(send(network, signed_pay(network, customer, body)), 422, "DEBIT_LIMIT")
+    other = body | {"money": {"asset": "CNY", "amount": "7"}}
+    told = assert_problem(send(network, signed_pay(network, customer, other, key="again")), 422, "ID_EXISTS")
+    view = customer.payment(body["uetr"])
+    assert told["first_position"] == first["position"] < told["position"]
+    assert told["first_record_position"] == view["record_position"] == first["position"] + 1
+    assert (view["state"], view["reason"], view["money"]) == ("REFUSED", "DEBIT_LIMIT", body["money"])
+    again = send(network, signed_pay(network, customer, other, key="again"))
+    assert again.headers["idempotent-replayed"] == "true"
+    assert {**again.json(), "request_id": ""} == {**told, "request_id": ""}
+
+
+def test_an_issuance_used_twice_leads_to_the_first_one(network: Network) -> None:
+    """An issuer that repeats an issuance's id under another key is told where the first one stands."""
+    issuer, identifier = network.client("SH", network.keys.pboc), str(network.runtime.uuid4())
+    first = issuer.issue(participant="bank-SH", asset="CNY", amount=5, identifier=identifier)
+    with pytest.raises(ProblemError) as caught:
+        issuer.issue(participant="bank-SH", asset="CNY", amount=5, identifier=identifier)
+    assert caught.value.code == "ID_EXISTS"
+    assert caught.value.problem["first_position"] == first["position"]
 
 
 def test_what_a_key_was_used_for_can_be_read(network: Network, customer: Client) -> None:

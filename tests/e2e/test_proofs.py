@@ -18,10 +18,14 @@ from gateway.client import ProblemError
 from gateway.config import load_genesis
 from gateway.node import COSIGNED_FILE, KEPT_FILE, TILES_FILE, Node
 from ledger import checkpoint, logs, merkle
+from ledger.accounts import parse_address
 from ledger.errors import IntegrityFailure
 from ledger.genesis import Genesis
 from ledger.receipts import join
 from ledger.sealed import verify_balance
+from ledger.transfers import Result, id_halves, transfers
+from settlement import columns
+from settlement.legs import Leg, leg_id, parse_uetr
 from settlement.payment_receipts import verify
 from settlement.views import PaymentStatus
 from tests.http_fixture import TEXT, carry
@@ -139,6 +143,24 @@ def test_a_payment_just_made_has_a_receipt(network: Network, settled: str) -> No
     assert dict(part.cosigned_at_s) == {}
     shop = network.client("SH", key_of("shop-SH"))
     assert verify(shop.receipt(made["uetr"], payer="customer-SH"), genesis_of(network, "SH")).amount == 7
+
+
+def test_a_refusal_for_a_leg_that_was_taken_has_a_receipt(network: Network, settled: str) -> None:
+    """A payment of which one further id was taken by a book transfer is refused, is read so, and has its receipt."""
+    bank, customer = network.client("SH", key_of("bank-SH")), network.wallets["SH"]["a"]
+    position = next(entry for entry in bank.accounts() if (entry["code"], entry["asset"]) == ("POSITION", "CNY"))
+    own = bank.open_accounts([("bank-SH", "CNY")])["accounts"][0]["address"]
+    uetr, taken = bank.new_id(), transfers(1)
+    taken["id_hi"], taken["id_lo"] = id_halves(leg_id(parse_uetr(uetr), Leg.FEE))
+    taken["amount"], taken["debit"] = 1, parse_address(position["address"])[1]
+    taken["credit"] = parse_address(own)[1]
+    bank.transfer_columns(columns.encode(taken, "SH"))
+    with pytest.raises(ProblemError, match="ID_EXISTS"):
+        bank.pay(debtor=position["address"], creditor=customer, asset="CNY", amount=5, fee=1, uetr=uetr)
+    view = bank.payment(uetr)
+    assert (view["state"], view["reason"], view["money"]["amount"]) == ("REFUSED", "ID_EXISTS", "5")
+    found = verify(bank.receipt(uetr), genesis_of(network, "SH"))
+    assert (found.status, found.reason, found.amount) == (PaymentStatus.REFUSED, Result.ID_EXISTS, 5)
 
 
 def test_a_receipt_is_for_those_it_concerns(network: Network, settled: str) -> None:

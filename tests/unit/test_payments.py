@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from ledger.accounts import address
-from ledger.errors import Forbidden, InvariantViolation, MalformedInput
-from ledger.transfers import Flag, Result
-from settlement import drafts
+from ledger.errors import Forbidden, InvariantViolation, MalformedInput, NotFound
+from ledger.transfers import Flag, Result, id_halves, transfers
+from settlement import columns, drafts
 from settlement.book import Group, PaymentState, group_of
-from settlement.legs import Leg
+from settlement.interpreter import COLUMNS_TOPIC
+from settlement.legs import Leg, leg_id, parse_uetr
 from settlement.places import incoming_place, peer_party
 from settlement.views import PaymentStatus
 from tests.settlement_fixture import World, money, uetr_of
@@ -198,6 +201,38 @@ def test_a_uetr_again_in_another_message(world: World) -> None:
     assert world.sh.refused("ann", changed) == [Result.ID_EXISTS]
     view = world.sh.view("ann", payment)
     assert (view.status, view.amount) == (PaymentStatus.SETTLED, 5_00)
+
+
+def taken_by_a_transfer(world: World, leg: Leg) -> dict[str, Any]:
+    """Have a bank use the id of one leg of a payment for a book transfer, and then make the payment; gives it."""
+    payment = world.payment("SH/POSITION.ALPHA", "SH/POSITION.BETA", 5_00)
+    world.sh.post("ALPHA", "/v1/accounts", {"accounts": [{"owner": "ALPHA", "asset": "CNY"}]})
+    taken = transfers(1)
+    taken["id_hi"], taken["id_lo"] = id_halves(leg_id(parse_uetr(payment["uetr"]), leg))
+    taken["amount"], taken["debit"] = 1, world.sh.account("POSITION.ALPHA")
+    taken["credit"] = world.sh.machine.state.account_count
+    world.sh.post("ALPHA", COLUMNS_TOPIC, columns.encode(taken, "SH"))
+    assert world.sh.refused("ALPHA", payment) == [Result.ID_EXISTS]
+    return payment
+
+
+@pytest.mark.parametrize("leg", [Leg.SETTLE, Leg.PAYEE])
+def test_a_payment_refused_because_a_leg_of_it_was_taken_can_be_read(world: World, leg: Leg) -> None:
+    """A payment whose own name was free, and one of whose further ids was not, is read as what it is: refused."""
+    payment = taken_by_a_transfer(world, leg)
+
+    view = world.sh.view("ALPHA", payment)
+    assert (view.status, view.reason, view.amount) == (PaymentStatus.REFUSED, Result.ID_EXISTS, 5_00)
+    assert world.sh.refused("ALPHA", payment) == [Result.ID_EXISTS]
+    assert world.sh.view("ALPHA", payment) == view
+
+
+def test_a_uetr_taken_by_a_transfer_is_no_payment(world: World) -> None:
+    """A UETR whose first use was no payment names none: there is nothing to read under it."""
+    payment = taken_by_a_transfer(world, Leg.PAYER)
+
+    with pytest.raises(NotFound, match="PAYMENT_NOT_FOUND"):
+        world.sh.view("ALPHA", payment)
 
 
 def test_a_uetr_of_somebody_else_is_free(world: World) -> None:

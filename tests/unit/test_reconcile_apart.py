@@ -119,7 +119,7 @@ def whole(ledger: str) -> Node:
 
 
 def test_no_two_moments_look_like_a_contradiction() -> None:
-    """Whenever each export was taken the pair is sound, and the one that is called older is, never one of one moment."""
+    """Whenever each export was taken the pair is sound, and one called older is older, never one of the same moment."""
     moments = {ledger: story().moments(ledger) for ledger in LEDGERS}
     end = len(story().order) + 1
     named = 0
