@@ -162,7 +162,8 @@ def create_app(node: Node) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await node.start()
+        if not node.is_serving:
+            await node.start()
         try:
             yield
         finally:

@@ -14,6 +14,7 @@ key is readable by its owner alone, and is refused when it is not.
 from __future__ import annotations
 
 import os
+import re
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +57,7 @@ __all__ = [
 LEDGERS = ("SH", "HK")
 CONFIG_SIZE_MAX = 2**20
 KEY_SIZE_MAX = 4096
+NETWORK_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,63}")
 NODE_FILE = "node.json"
 OPERATOR_FILE = "operator.json"
 
@@ -63,6 +65,10 @@ Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 Count = Annotated[int, msgspec.Meta(ge=1, le=2**20)]
 Size = Annotated[int, msgspec.Meta(ge=1024, le=2**30)]
 Seconds = Annotated[int, msgspec.Meta(ge=1, le=3600)]
+
+FileName = Annotated[str, msgspec.Meta(pattern=r"\A[^\x00-\x1f\x7f]{1,255}\Z")]
+Url = Annotated[str, msgspec.Meta(pattern=r"\Ahttps?://[^\x00-\x20/?#@]+/?\Z", max_length=255)]
+Host = Annotated[str, msgspec.Meta(pattern=r"\A[0-9A-Za-z.:-]{1,253}\Z")]
 
 Config = TypeVar("Config", bound=msgspec.Struct)
 
@@ -95,14 +101,14 @@ class NodeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     """Settings of one node, as they stand in ``node.json``."""
 
     ledger: Annotated[str, msgspec.Meta(pattern="^[A-Z]{2}$")]
-    host: str = "127.0.0.1"
+    host: Host = "127.0.0.1"
     port: Port
     authorities: tuple[str, ...] = ()
     """Further names, with port, under which clients address this node: behind a proxy or a host name."""
-    peer_url: str
-    genesis_file: str = "genesis.json"
-    key_file: str = "node.pem"
-    database: str = "journal.db"
+    peer_url: Url
+    genesis_file: FileName = "genesis.json"
+    key_file: FileName = "node.pem"
+    database: Annotated[str, msgspec.Meta(pattern=r"\A[^\x00-\x1f\x7f]*\Z", max_length=1024)] = "journal.db"
     """The file of the journal, or the URL of a PostgreSQL database; see docs/stores.md."""
     limits: Limits = Limits()
 
@@ -110,14 +116,14 @@ class NodeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 class OperatorConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Settings of the settlement operator, as they stand in ``operator.json``; it has no database."""
 
-    host: str = "127.0.0.1"
+    host: Host = "127.0.0.1"
     port: Port
     authorities: tuple[str, ...] = ()
-    sh_url: str
-    hk_url: str
-    sh_genesis_file: str = "genesis-sh.json"
-    hk_genesis_file: str = "genesis-hk.json"
-    key_file: str = "settlement.pem"
+    sh_url: Url
+    hk_url: Url
+    sh_genesis_file: FileName = "genesis-sh.json"
+    hk_genesis_file: FileName = "genesis-hk.json"
+    key_file: FileName = "settlement.pem"
     cycle_interval_s: Annotated[int, msgspec.Meta(ge=0, le=86400)] = 0
     """Start a cycle by itself this often; zero for only when asked."""
     limits: Limits = Limits()
@@ -221,6 +227,8 @@ def init_network(
     if any(part.exists() for part in (layout.sh, layout.hk, layout.operator, folder / "keys")):
         raise Conflict("NETWORK_EXISTS", "A network lies in this folder already.", folder=str(folder))
     name = network if network is not None else f"hugang-{runtime.random_bytes(4).hex()}"
+    if NETWORK_NAME.fullmatch(name) is None:
+        raise MalformedInput("NETWORK_NAME", "A network's name is lower case letters, digits, dots and dashes.")
     where = ports or Ports()
     keys = KeyRing(
         **{key: Ed25519PrivateKey.from_private_bytes(runtime.random_bytes(32)) for key in KeyRing.__dataclass_fields__}
@@ -370,7 +378,7 @@ def _read(path: Path, size_max: int) -> bytes:
         with path.open("rb") as file:
             data = file.read(size_max + 1)
     except OSError as error:
-        raise MalformedInput("FILE_UNREADABLE", f"A file cannot be read: {error.strerror}.", file=path.name) from error
+        raise MalformedInput("FILE_UNREADABLE", f"A file cannot be read: {error.strerror}.", file=str(path)) from error
     if len(data) > size_max:
         raise MalformedInput("FILE_UNREADABLE", "A file is larger than it may be.", file=path.name)
     return data

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import httpx
@@ -9,10 +12,11 @@ import uvicorn
 from fastapi import FastAPI
 
 from gateway.app import create_app
-from gateway.config import Limits
+from gateway.config import Limits, load_node_config, load_operator_config
 from gateway.node import Node
 from gateway.operator import Operator, create_operator_app
-from ledger.runtime import Runtime
+from ledger.errors import MalformedInput, Unavailable
+from ledger.runtime import Runtime, listen_fault
 
 __all__ = ["node_server", "operator_http", "operator_server", "serve_node", "serve_operator"]
 
@@ -26,21 +30,52 @@ def serve_node(folder: Path, runtime: Runtime) -> None:
     """Run the node of a folder until a signal ends it.
 
     Raises:
-        MalformedInput: the folder's files cannot be used.
-        IntegrityFailure: the journal contradicts itself.
-        Unavailable: another process writes to the journal.
+        MalformedInput: the folder's files cannot be used, or nobody can listen on its host.
+        IntegrityFailure: the journal contradicts itself, or lacks what the other node has cosigned.
+        Unavailable: another process writes to the journal, or ``PORT_TAKEN``.
     """
-    node_server(Node.open(folder, runtime)).run()
+    config = load_node_config(folder)
+    _check_address(config.host, config.port)
+    node = Node.open(folder, runtime, config)
+    _run(node_server(node), node.start)
 
 
 def serve_operator(folder: Path, runtime: Runtime) -> None:
     """Run the settlement operator of a folder until a signal ends it.
 
     Raises:
-        MalformedInput: the folder's files cannot be used.
+        MalformedInput: the folder's files cannot be used, or nobody can listen on its host.
+        Unavailable: ``PORT_TAKEN``.
     """
+    config = load_operator_config(folder)
+    _check_address(config.host, config.port)
     http = operator_http(Limits())
-    operator_server(Operator.open(folder, runtime, http), http).run()
+    _run(operator_server(Operator.open(folder, runtime, http), http))
+
+
+def _check_address(host: str, port: int) -> None:
+    """Refuse an address at which this process could not listen, before anything is opened.
+
+    Raises:
+        Unavailable: ``PORT_TAKEN``.
+        MalformedInput: ``HOST_UNUSABLE``.
+    """
+    fault = listen_fault(host, port)
+    if fault is not None and fault.errno == errno.EADDRINUSE:
+        raise Unavailable("PORT_TAKEN", "Somebody else listens on this port.", host=host, port=port, retry_after_s=5)
+    if fault is not None:
+        raise MalformedInput("HOST_UNUSABLE", f"Nobody can listen there: {fault.strerror}.", host=host, port=port)
+
+
+def _run(server: uvicorn.Server, begin: Callable[[], Awaitable[None]] | None = None) -> None:
+    """Serve until a signal ends it; what fails in ``begin`` is raised before anybody is served."""
+
+    async def serve() -> None:
+        if begin is not None:
+            await begin()
+        await server.serve()
+
+    asyncio.run(serve())
 
 
 def node_server(node: Node) -> uvicorn.Server:

@@ -62,7 +62,7 @@ READY_TIME_S_MAX = 60
 STOP_TIME_S_MAX = 20
 POLL_TIME_S = 0.05
 LOG_TAIL_SIZE = 2_000
-"""Bytes of a dead process's log that are shown."""
+"""Bytes of a dead process's log that are looked at; its last line is shown."""
 
 
 class Process(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -225,8 +225,9 @@ class Supervisor:
         status = child.poll() if child is not None else None
         if status is not None:
             tail = (self.folder / LOG_FOLDER / f"{name}.log").read_bytes()[-LOG_TAIL_SIZE:].decode(errors="replace")
+            said = (tail.strip().splitlines() or [""])[-1]
             raise Unavailable(
-                "PROCESS_ENDED", "A process ended before it was ready.", name=name, status=status, log=tail.strip()
+                "PROCESS_ENDED", "A process ended before it was ready.", name=name, status=status, log=said
             )
 
     def _release(self, name: str) -> None:

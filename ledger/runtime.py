@@ -328,10 +328,16 @@ def free_port() -> int:
 
 def port_is_free(port: int) -> bool:
     """Say whether a server could listen on this TCP port of the loopback interface now."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True
+    return listen_fault("127.0.0.1", port) is None
+
+
+def listen_fault(host: str, port: int) -> OSError | None:
+    """Say why no server could listen on a host's TCP port now; ``None`` if one could."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        return error
+    return None

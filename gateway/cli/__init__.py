@@ -1,7 +1,7 @@
 """``hugang``: one command a file, each imported only when it is called.
 
 Every command ends with a code of ``exits.ExitCode``; a failure prints one line to stderr, never a traceback, unless it
-is our own mistake.
+is our own mistake. What is asked for with arguments that nobody can mean, and files that cannot be used, are none.
 """
 
 from __future__ import annotations
@@ -86,22 +86,40 @@ def run(arguments: Sequence[str], recorder: list[object] | None = None) -> int:
     import httpx
 
     from gateway.cli.exits import ExitCode, exit_code_of
-    from gateway.cli.terminal import Terminal
+    from gateway.cli.terminal import ReaderGone, Terminal
     from gateway.client.errors import ClientError
     from ledger.errors import IntegrityFailure, LedgerError
 
     try:
         outcome = cli.main(list(arguments), prog_name="hugang", standalone_mode=False, obj=recorder)
     except click.ClickException as error:
-        error.show()
+        _show_usage(error)
         return ExitCode.USAGE
     except (click.Abort, KeyboardInterrupt):
         Terminal().fail("interrupted")
         return ExitCode.INTERRUPTED
+    except ReaderGone:
+        return ExitCode.INTERRUPTED
     except (LedgerError, IntegrityFailure, ClientError, httpx.TransportError) as error:
         Terminal().fail(str(error))
         return exit_code_of(error)
+    except OSError as error:
+        name = "" if error.filename is None else f" (file={error.filename})"
+        Terminal().fail(f"FILE_UNUSABLE: {error.strerror or error}.{name}")
+        return ExitCode.REFUSED
     return int(outcome or ExitCode.OK)
+
+
+def _show_usage(error: click.ClickException) -> None:
+    """Say in one line what is not understood; without any argument at all, show what there is."""
+    from gateway.cli.terminal import Terminal
+
+    if isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):  # click has it from 8.2 on
+        error.show()
+        return
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    path = "hugang" if context is None else context.command_path
+    Terminal().fail(f"USAGE: {error.format_message().rstrip('.')}. See {path} -h")
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import click
 
-from gateway.cli.options import folder_option, hand_over
+from gateway.cli.options import NewFile, folder_option, hand_over
 
 __all__ = ["command"]
 
 
 @click.command("balance-proof", short_help="Read the proof of an account's balance and check it.")
 @click.argument("name")
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the proof to this new file.")
+@click.option("--out", type=NewFile(), help="Write the proof to this new file.")
 @folder_option
 def command(name: str, out: Path | None, folder: Path) -> None:
     """Read the proof of the balance of NAME, an account's name or address, and check it from a genesis alone.

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import click
 
-from gateway.cli.options import folder_option, hand_over
+from gateway.cli.options import NewFile, folder_option, hand_over
 
 __all__ = ["command"]
 
 
 @click.command("certificate", short_help="Read and prove a settled window's certificate.")
 @click.argument("window", type=click.IntRange(1, 2**30 - 1), required=False)
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the certificate to this new file.")
+@click.option("--out", type=NewFile(), help="Write the certificate to this new file.")
 @click.option("--check", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Prove this file instead.")
 @folder_option
 def command(window: int | None, out: Path | None, check: Path | None, folder: Path) -> None:

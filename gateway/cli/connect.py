@@ -59,9 +59,11 @@ def as_party(folder: Path, ledger: str, party: str) -> Client:
 
 def as_auditor(folder: Path, ledger: str) -> Client:
     """Open a client of one node that may read everything and change nothing."""
+    configured_ports(folder)  # a folder that holds no network is said to be none, before a key is missed in it
     return connect(folder, ledger.lower(), load_key(network_folder(folder).key("auditor")))
 
 
 def as_settlement(folder: Path) -> Client:
     """Open a client of the settlement operator."""
+    configured_ports(folder)  # a folder that holds no network is said to be none, before a key is missed in it
     return connect(folder, "operator", load_key(network_folder(folder).key("settlement")))

@@ -47,8 +47,8 @@ async def _carried(folder: Path) -> Mapping[str, bytes]:
     from ledger.runtime import SystemRuntime
     from settlement.cosigning import exchange
 
-    key = load_key(network_folder(folder).key("settlement"))
     urls = {ledger: url_of(folder, ledger.lower()) for ledger in LEDGERS}
+    key = load_key(network_folder(folder).key("settlement"))
     async with operator_http(Limits()) as client:
         return await exchange(
             {

@@ -124,7 +124,7 @@ def _network(folder: Path) -> Iterator[Finding]:
         documents = [load_genesis(layout.node(ledger) / "genesis.json") for ledger in LEDGERS]
         ports = configured_ports(folder)
         present = {process.name: process.pid for process in running(folder)}
-    except MalformedInput as error:
+    except (MalformedInput, OSError) as error:
         yield Finding("data folder", "fault", str(error))
         return
     names = sorted({document.network for document in documents})
@@ -151,7 +151,11 @@ def _journal(folder: Path, ledger: str, *, is_running: bool) -> Finding:
     subject, path = f"journal {ledger}", folder / name
     if "://" in name:
         return Finding(subject, "ok", "lies in a PostgreSQL database")
-    if not path.exists():
+    try:
+        there = path.exists()
+    except OSError as error:
+        return Finding(subject, "fault", str(error))
+    if not there:
         return Finding(subject, "note", "not begun yet")
     size = f"{path.stat().st_size / 2**20:,.1f} MiB"
     if is_running:

@@ -26,14 +26,15 @@ def command(target: Path, folder: Path) -> None:
     from ledger.exports import FILE_NAME
 
     terminal = Terminal()
+    paths = {ledger: target / ledger.lower() / FILE_NAME for ledger in LEDGERS}
+    for path in paths.values():
+        if path.exists():
+            raise Conflict("FILE_EXISTS", "An export is there already.", file=str(path))
     written = {}
-    for ledger in LEDGERS:
-        path = target / ledger.lower() / FILE_NAME
-        path.parent.mkdir(parents=True, exist_ok=True)
+    for ledger, path in paths.items():
         with as_auditor(folder, ledger) as client:
-            try:
-                written[ledger] = client.export_to(path)
-            except FileExistsError as error:
-                raise Conflict("FILE_EXISTS", "An export is there already.", file=str(path)) from error
+            client.health()  # nothing is made for an export that does not come
+            path.parent.mkdir(parents=True, exist_ok=True)
+            written[ledger] = client.export_to(path)
         terminal.say(f"{path}: {written[ledger]:,} bytes")
     hand_over(written)

@@ -13,6 +13,7 @@ from gateway.config import Ports
 __all__ = [
     "DEFAULT_FOLDER",
     "LEDGER",
+    "NewFile",
     "folder_option",
     "hand_over",
     "json_option",
@@ -42,7 +43,7 @@ class _PortsType(click.ParamType):  # type: ignore[type-arg] # generic only from
         parts = str(value).split(",")
         numbers = [int(part) for part in parts if part.isascii() and part.isdecimal() and 1 <= int(part) <= 65_535]
         if not len(parts) == len(numbers) == len(set(numbers)) == 3:
-            self.fail("three different ports, as in 8701,8702,8700", param, ctx)
+            self.fail("not three different ports, such as 8701,8702,8700", param, ctx)
         return Ports(sh=numbers[0], hk=numbers[1], operator=numbers[2])
 
 
@@ -51,7 +52,7 @@ def folder_option(command: Command) -> Command:
     return click.option(
         "--dir",
         "folder",
-        type=click.Path(file_okay=False, path_type=Path),
+        type=_Folder(file_okay=False, path_type=Path),
         default=DEFAULT_FOLDER,
         envvar="HUGANG_DIR",
         show_default=True,
@@ -77,6 +78,30 @@ def json_option(command: Command) -> Command:
 def ledger_argument(command: Command) -> Command:
     """Add the ledger: ``sh`` or ``hk``."""
     return click.argument("ledger", type=LEDGER)(command)
+
+
+class NewFile(click.ParamType):  # type: ignore[type-arg] # generic only from click 8.2 on
+    """A file that is not there yet, in a folder that is."""
+
+    name = "FILE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Check both."""
+        path = Path(value)
+        if path.exists() or path.is_symlink():
+            self.fail(f"{path} is there already, and is not overwritten", param, ctx)
+        if not path.parent.is_dir():
+            self.fail(f"{path.parent} is no folder", param, ctx)
+        return path
+
+
+class _Folder(click.Path):
+    """A folder's path, which an empty one is not: it would mean the working directory."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if str(value) == "":
+            self.fail("an empty path", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 def hand_over(result: object) -> None:

@@ -24,7 +24,21 @@ _KEPT = (
 """What is shown of the problem of a refused payment."""
 
 
-@click.command("pay", short_help="Make one signed payment.")
+class _Pay(click.Command):
+    """Takes ``-5`` for the amount that it is, not for an option."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        from gateway.names import minor_units
+
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            if error.option_name[1:2].isdecimal():
+                minor_units(error.option_name)
+            raise
+
+
+@click.command("pay", cls=_Pay, short_help="Make one signed payment.")
 @click.argument("debtor")
 @click.argument("creditor")
 @click.argument("amount")
@@ -60,7 +74,10 @@ def command(
     from gateway.cli.terminal import Terminal
     from gateway.client import ProblemError, ServerUnreachable
     from gateway.names import load_names, minor_units
+    from ledger.errors import MalformedInput
 
+    if idempotency_key == "":
+        raise MalformedInput("KEY_MALFORMED", "An idempotency key has at least one character.")
     names = load_names(folder)
     payer = names.find(debtor)
     optional = {"refund_of": refund_of, "purpose": purpose, "reference": reference}

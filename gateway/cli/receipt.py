@@ -6,14 +6,14 @@ from pathlib import Path
 
 import click
 
-from gateway.cli.options import folder_option, hand_over
+from gateway.cli.options import NewFile, folder_option, hand_over
 
 __all__ = ["command"]
 
 
 @click.command("receipt", short_help="Read a payment's receipt and check it.")
 @click.argument("uetr")
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the receipt to this new file.")
+@click.option("--out", type=NewFile(), help="Write the receipt to this new file.")
 @folder_option
 def command(uetr: str, out: Path | None, folder: Path) -> None:
     """Read the receipt of a payment from every node that knows the payment, and check it by the genesis alone.

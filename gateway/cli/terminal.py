@@ -22,11 +22,15 @@ from rich.text import Text
 
 from ledger.assets import format_decimal
 
-__all__ = ["Meter", "Terminal", "money", "program_name", "thousands"]
+__all__ = ["Meter", "ReaderGone", "Terminal", "money", "program_name", "thousands"]
 
 PLAIN_WIDTH = 200
 SCALE = 2
 """Decimal places of both currencies."""
+
+
+class ReaderGone(Exception):
+    """Nobody reads the output any more, as behind a pipe into ``head``."""
 
 
 class Meter(Protocol):
@@ -53,12 +57,12 @@ class Terminal:
         self.err.print(Text(text, style=style))
 
     def fail(self, text: str) -> None:
-        """Print why the command failed, to stderr."""
-        self.err.print(Text(f"hugang: {text}", style="bold red"))
+        """Print why the command failed, to stderr: one line, whatever is quoted in it."""
+        self.err.print(Text(f"hugang: {' '.join(text.split())}", style="bold red"))
 
     def json(self, content: object) -> None:
         """Print a result for programs: indented JSON, one document."""
-        self.out.file.write(msgspec.json.format(msgspec.json.encode(content), indent=2).decode() + "\n")
+        self._write(msgspec.json.format(msgspec.json.encode(content), indent=2).decode() + "\n")
 
     def table(
         self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()
@@ -81,7 +85,15 @@ class Terminal:
             return
         with self.out.capture() as captured:
             self.out.print(table, soft_wrap=False)
-        self.out.file.writelines(f"{line.rstrip()}\n" for line in captured.get().splitlines())
+        self._write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
+
+    def _write(self, text: str) -> None:
+        """Write text to stdout as it is."""
+        try:
+            self.out.file.write(text)
+            self.out.file.flush()
+        except BrokenPipeError:
+            self.out.on_broken_pipe()
 
     @contextmanager
     def progress(self, title: str, total: int) -> Iterator[Meter]:
@@ -134,8 +146,17 @@ def thousands(count: int) -> str:
     return f"{count:,}"
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """End the command instead of the process; what is left in the buffer goes nowhere."""
+        try:
+            super().on_broken_pipe()
+        except SystemExit as error:
+            raise ReaderGone from error
+
+
 def _console(*, stderr: bool) -> Console:
-    console = Console(stderr=stderr, highlight=False, soft_wrap=True)
+    console = _Console(stderr=stderr, highlight=False, soft_wrap=True)
     if not console.is_terminal:
         console.width = PLAIN_WIDTH
     return console

@@ -26,7 +26,7 @@ class _Hash(click.ParamType):  # type: ignore[type-arg] # generic only from clic
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> bytes:
         text = str(value)
         if len(text) != 64 or not set(text) <= set("0123456789abcdef"):
-            self.fail("64 lower-case hexadecimal digits", param, ctx)
+            self.fail("not 64 lower-case hexadecimal digits", param, ctx)
         return bytes.fromhex(text)
 
 

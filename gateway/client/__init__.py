@@ -13,8 +13,8 @@ Importing it brings neither FastAPI nor numba, so that a tool of a few lines sta
 
 from __future__ import annotations
 
-from gateway.client.errors import ClientError, ProblemError, ServerUnreachable
+from gateway.client.errors import AnswerMalformed, ClientError, ProblemError, ServerUnreachable
 from gateway.client.signing import Outgoing, Signer
 from gateway.client.sync import Client
 
-__all__ = ["Client", "ClientError", "Outgoing", "ProblemError", "ServerUnreachable", "Signer"]
+__all__ = ["AnswerMalformed", "Client", "ClientError", "Outgoing", "ProblemError", "ServerUnreachable", "Signer"]

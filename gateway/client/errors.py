@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["ClientError", "ProblemError", "ServerUnreachable"]
+__all__ = ["NO_PROBLEM", "AnswerMalformed", "ClientError", "ProblemError", "ServerUnreachable"]
+
+NO_PROBLEM = "NO_PROBLEM"
+"""The code of a failure that came without one: whatever answered is no server of ours."""
 
 
 class ClientError(Exception):
@@ -21,7 +24,20 @@ class ServerUnreachable(ClientError):
         """Name the server and the key of the write (empty for a read)."""
         self.url = url
         self.idempotency_key = idempotency_key
-        super().__init__(f"no answer from {url}")
+        super().__init__(f"SERVER_UNREACHABLE: No answer came from {url}.")
+
+
+class AnswerMalformed(ClientError):
+    """An answer came that is none of this interface: something else listens at this address.
+
+    What became of a write is not known; trying again with ``idempotency_key`` is safe.
+    """
+
+    def __init__(self, url: str, idempotency_key: str) -> None:
+        """Name the server and the key of the write (empty for a read)."""
+        self.url = url
+        self.idempotency_key = idempotency_key
+        super().__init__(f"ANSWER_MALFORMED: What answers at {url} is no server of this network.")
 
 
 class ProblemError(ClientError):
@@ -36,11 +52,13 @@ class ProblemError(ClientError):
         self.status = status
         self.problem = problem
         self.idempotency_key = idempotency_key
-        self.code = str(problem.get("code", "NO_PROBLEM"))
+        self.code = str(problem.get("code", NO_PROBLEM))
         self.request_id = str(problem.get("request_id", ""))
         self.iso_reason = str(problem.get("iso_reason", ""))
         self.fields: dict[str, Any] = dict(problem.get("fields", {}))
-        super().__init__(f"{status} {self.code}: {problem.get('title', 'the server answered without a reason')}")
+        details = ", ".join(f"{name}={value}" for name, value in self.fields.items())
+        title = problem.get("title", "What answers gives no reason; it may be no server of this network.")
+        super().__init__(f"{status} {self.code}: {title}" + (f" ({details})" if details else ""))
 
     @property
     def is_unauthenticated(self) -> bool:

@@ -8,6 +8,7 @@ the server carries a key out at most once.
 from __future__ import annotations
 
 import asyncio
+import errno
 import ssl
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -18,7 +19,7 @@ import httpx
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from gateway.client.errors import ProblemError, ServerUnreachable
+from gateway.client.errors import AnswerMalformed, ProblemError, ServerUnreachable
 from gateway.client.signing import Outgoing, Signer, query_text
 from ledger.errors import MalformedInput
 from ledger.runtime import Runtime, SystemRuntime
@@ -230,7 +231,7 @@ class Client:
         response = self.post(
             "/v1/transfers", columns, idempotency_key=idempotency_key, content_type="application/octet-stream"
         )
-        data: Data = response.json()["data"]
+        data: Data = self._data(response)
         return data
 
     def cancel(self, uetr: str, *, idempotency_key: str | None = None) -> Data:
@@ -338,18 +339,17 @@ class Client:
 
         Raises:
             FileExistsError: the file exists.
+            ProblemError: the server said no.
+            ServerUnreachable: no answer came, or not the whole of it.
         """
         if path.exists():
-            raise FileExistsError(path)
+            raise FileExistsError(errno.EEXIST, "The file exists", str(path))
         partial = path.with_name(path.name + ".part")
-        outgoing = self.signer.get("/v1/export", now_ns=self._runtime.now_ns())
-        with self._http.stream("GET", outgoing.target, headers=outgoing.headers) as response:
-            if response.status_code != 200:
-                response.read()
-                raise _problem(response, "")
-            with partial.open("wb") as file:
-                for chunk in response.iter_bytes():
-                    file.write(chunk)
+        try:
+            self._stream_to(partial)
+        except httpx.TransportError as error:
+            partial.unlink(missing_ok=True)
+            raise ServerUnreachable(self.base_url, "") from error
         partial.rename(path)
         return path.stat().st_size
 
@@ -365,7 +365,7 @@ class Client:
 
     def cycle_positions(self, window: int) -> list[Data]:
         """Read the net positions of a settled window; the settlement operator's own key signs."""
-        found: list[Data] = self._read(f"/v1/cycles/{window}/positions", {}, signed=True)["data"]
+        found: list[Data] = self._data(self._read(f"/v1/cycles/{window}/positions", {}, signed=True))
         return found
 
     # --- how it is sent -----------------------------------------------------------------------------------------------
@@ -400,12 +400,23 @@ class Client:
         except (KeyError, ValueError) as error:
             raise MalformedInput("GENESIS_HASH_MISSING", "The server does not say which ledger it keeps.") from error
 
+    def _stream_to(self, path: Path) -> None:
+        """Write the export as it comes; once, because it is long."""
+        outgoing = self.signer.get("/v1/export", now_ns=self._runtime.now_ns())
+        with self._http.stream("GET", outgoing.target, headers=outgoing.headers) as response:
+            if response.status_code != 200:
+                response.read()
+                raise _problem(response, "")
+            with path.open("wb") as file:
+                for chunk in response.iter_bytes():
+                    file.write(chunk)
+
     def _post(self, path: str, content: Data, idempotency_key: str | None) -> Data:
-        data: Data = self.post(path, content, idempotency_key=idempotency_key).json()["data"]
+        data: Data = self._data(self.post(path, content, idempotency_key=idempotency_key))
         return data
 
     def _get(self, path: str, parameters: Mapping[str, str | int | None] | None = None, *, signed: bool = True) -> Data:
-        data: Data = self._read(path, parameters or {}, signed=signed)["data"]
+        data: Data = self._data(self._read(path, parameters or {}, signed=signed))
         return data
 
     def _bytes(self, path: str, parameters: Mapping[str, str | int | None] | None = None) -> bytes:
@@ -418,21 +429,30 @@ class Client:
         cursor: str | None = None
         while True:
             page = self._read(path, {**parameters, "cursor": cursor}, signed=signed)
-            yield from page["data"]
-            cursor = page.get("next_cursor")
+            yield from self._data(page)
+            cursor = page.json().get("next_cursor")
             if cursor is None:
                 return
 
-    def _read(self, path: str, parameters: Mapping[str, str | int | None], *, signed: bool) -> Data:
+    def _read(self, path: str, parameters: Mapping[str, str | int | None], *, signed: bool) -> httpx.Response:
         query = query_text(parameters)
         if signed:
             signer = self.signer
-            answer = self._exchange(lambda: signer.get(path, query, now_ns=self._runtime.now_ns()))
-        else:
-            target = f"{path}?{query}" if query else path
-            answer = self._exchange(lambda: Outgoing("GET", target, {}, b""))
-        result: Data = answer.json()
-        return result
+            return self._exchange(lambda: signer.get(path, query, now_ns=self._runtime.now_ns()))
+        target = f"{path}?{query}" if query else path
+        return self._exchange(lambda: Outgoing("GET", target, {}, b""))
+
+    def _data(self, response: httpx.Response) -> Any:
+        """Give what stands in ``data``.
+
+        Raises:
+            AnswerMalformed: nothing does.
+        """
+        try:
+            return response.json()["data"]
+        except (ValueError, KeyError, TypeError) as error:
+            key = response.request.headers.get("Idempotency-Key", '""')[1:-1]
+            raise AnswerMalformed(self.base_url, key) from error
 
     def _exchange(self, make: Callable[[], Outgoing], idempotency_key: str = "") -> httpx.Response:
         """Send what ``make`` signs afresh for every try, until there is an answer that is not "later"."""

@@ -68,7 +68,7 @@ class SqliteStore(SqlStore):
         lock_file = _lock(path)
         try:
             if path.exists():
-                raise Conflict("STORE_EXISTS", "There is a store at this place already.")
+                raise Conflict("STORE_EXISTS", "There is something at this place already, and no store.")
             _make_tables(path, genesis, document.ledger)
         finally:
             os.close(lock_file)

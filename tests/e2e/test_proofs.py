@@ -351,9 +351,11 @@ def inside(network: Network) -> None:
     )
 
 
-def test_a_node_restored_whole_does_not_start(own: Network, tmp_path: Path) -> None:
+def test_a_node_restored_whole_does_not_start(own: Network, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A node put back as a whole from an older copy asks its cosigner when it starts, and does not."""
     older_copy(own, tmp_path / "copy")
+    assert run(["node", "sh", "--dir", str(own.folder.root)]) == ExitCode.INTEGRITY
+    assert capsys.readouterr().err.splitlines()[-1].startswith("hugang: HISTORY_LOST: ")
     node = Node.open(own.folder.sh, own.runtime)
     with pytest.raises(IntegrityFailure, match="HISTORY_LOST"):
         asyncio.run(node.start())

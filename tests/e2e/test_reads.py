@@ -99,7 +99,7 @@ def test_histories_are_read_page_by_page(network: Network, customer: Client) -> 
         customer.pay(**pay_arguments(pay_body(network)))
     wallets = network.wallets["SH"]
     assert list(customer.records(wallets["a"], limit=1)) == list(customer.records(wallets["a"]))
-    page = customer._read(f"/v1/accounts/{wallets['a']}/records", {"limit": 1}, signed=True)
+    page = customer._read(f"/v1/accounts/{wallets['a']}/records", {"limit": 1}, signed=True).json()
     with pytest.raises(ProblemError) as caught:
         customer._read(f"/v1/accounts/{wallets['other']}/records", {"cursor": page["next_cursor"]}, signed=True)
     assert caught.value.code == "CURSOR_INVALID"
