@@ -16,9 +16,9 @@ _HEAD = """# The command line
 
 `make docs` writes this page from the commands; a test holds the two together. Results go to stdout, progress and errors
 to stderr. A failure is one line, `hugang: CODE: sentence`, also with `--json`; a payment that was refused and the
-verdict on an export are results. `NO_COLOR` is honoured, and whatever is not a terminal gets plain text. Amounts are shown with
-two decimal places; `--json` gives minor units as digits. Private keys are read from the folder of the network and from
-nowhere else, and every process listens on loopback.
+verdict on an export are results. `NO_COLOR` is honoured, and whatever is not a terminal gets plain text. Amounts are
+shown with two decimal places; `--json` gives minor units as digits. Private keys are read from the folder of the
+network and from nowhere else, and every process listens on loopback.
 
 ## Environment
 

@@ -227,7 +227,7 @@ class Client:
         return self._pages(f"/v1/batches/{position}/results", {})
 
     def transfer_columns(self, columns: bytes, *, idempotency_key: str | None = None) -> Data:
-        """Move money inside one book by binary columns, as ``settlement.columns.encode`` writes them."""
+        """Move money inside one book by binary columns, as ``ledger.columns.encode`` writes them."""
         response = self.post(
             "/v1/transfers", columns, idempotency_key=idempotency_key, content_type="application/octet-stream"
         )

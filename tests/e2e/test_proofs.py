@@ -17,14 +17,13 @@ from gateway.cli.exits import ExitCode
 from gateway.client import ProblemError
 from gateway.config import load_genesis
 from gateway.node import COSIGNED_FILE, KEPT_FILE, TILES_FILE, Node
-from ledger import checkpoint, logs, merkle
+from ledger import checkpoint, columns, logs, merkle
 from ledger.accounts import parse_address
 from ledger.errors import IntegrityFailure
 from ledger.genesis import Genesis
 from ledger.receipts import join
 from ledger.sealed import verify_balance
 from ledger.transfers import Result, id_halves, transfers
-from settlement import columns
 from settlement.legs import Leg, leg_id, parse_uetr
 from settlement.payment_receipts import verify
 from settlement.views import PaymentStatus
@@ -154,7 +153,7 @@ def test_a_refusal_for_a_leg_that_was_taken_has_a_receipt(network: Network, sett
     taken["id_hi"], taken["id_lo"] = id_halves(leg_id(parse_uetr(uetr), Leg.FEE))
     taken["amount"], taken["debit"] = 1, parse_address(position["address"])[1]
     taken["credit"] = parse_address(own)[1]
-    bank.transfer_columns(columns.encode(taken, "SH"))
+    bank.transfer_columns(columns.encode(taken))
     with pytest.raises(ProblemError, match="ID_EXISTS"):
         bank.pay(debtor=position["address"], creditor=customer, asset="CNY", amount=5, fee=1, uetr=uetr)
     view = bank.payment(uetr)

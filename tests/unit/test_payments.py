@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
+from ledger import columns
 from ledger.accounts import address
 from ledger.errors import Forbidden, InvariantViolation, MalformedInput, NotFound
 from ledger.transfers import Flag, Result, id_halves, transfers
-from settlement import columns, drafts
+from settlement import drafts
 from settlement.book import Group, PaymentState, group_of
 from settlement.interpreter import COLUMNS_TOPIC
 from settlement.legs import Leg, leg_id, parse_uetr
@@ -211,7 +212,7 @@ def taken_by_a_transfer(world: World, leg: Leg) -> dict[str, Any]:
     taken["id_hi"], taken["id_lo"] = id_halves(leg_id(parse_uetr(payment["uetr"]), leg))
     taken["amount"], taken["debit"] = 1, world.sh.account("POSITION.ALPHA")
     taken["credit"] = world.sh.machine.state.account_count
-    world.sh.post("ALPHA", COLUMNS_TOPIC, columns.encode(taken, "SH"))
+    world.sh.post("ALPHA", COLUMNS_TOPIC, columns.encode(taken))
     assert world.sh.refused("ALPHA", payment) == [Result.ID_EXISTS]
     return payment
 
