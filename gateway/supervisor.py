@@ -277,7 +277,9 @@ def configured_ports(folder: Path) -> Ports:
         MalformedInput: the folder holds no network.
     """
     if not network_exists(folder):
-        raise MalformedInput("NETWORK_MISSING", "No network lies in this folder.", folder=str(folder))
+        raise MalformedInput(
+            "NETWORK_MISSING", "No network lies in this folder; hugang demo makes one.", folder=str(folder)
+        )
     layout = network_folder(folder)
     return Ports(
         sh=load_node_config(layout.sh).port,

@@ -87,7 +87,7 @@ def run(arguments: Sequence[str], recorder: list[object] | None = None) -> int:
 
     from gateway.cli.exits import ExitCode, exit_code_of
     from gateway.cli.terminal import ReaderGone, Terminal
-    from gateway.client.errors import ClientError
+    from gateway.client.errors import ClientError, ServerUnreachable
     from ledger.errors import IntegrityFailure, LedgerError
 
     try:
@@ -100,6 +100,9 @@ def run(arguments: Sequence[str], recorder: list[object] | None = None) -> int:
         return ExitCode.INTERRUPTED
     except ReaderGone:
         return ExitCode.INTERRUPTED
+    except ServerUnreachable as error:
+        Terminal().fail(f"{error} hugang status shows what runs.")
+        return exit_code_of(error)
     except (LedgerError, IntegrityFailure, ClientError, httpx.TransportError) as error:
         Terminal().fail(str(error))
         return exit_code_of(error)

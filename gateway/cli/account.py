@@ -20,8 +20,10 @@ def command(name: str | None, folder: Path, *, as_json: bool) -> None:
     from gateway.cli.connect import as_auditor
     from gateway.cli.terminal import Terminal, money
     from gateway.names import load_names
+    from gateway.supervisor import configured_ports
     from ledger.accounts import parse_address
 
+    configured_ports(folder)
     terminal, names = Terminal(), load_names(folder)
     if name is None:
         rows = [(word, entry.address, entry.asset, entry.title) for word, entry in names.names.items()]

@@ -26,9 +26,11 @@ def command(name: str, out: Path | None, folder: Path) -> None:
     from gateway.cli.verify_receipt import show_balance
     from gateway.config import load_genesis, network_folder
     from gateway.names import load_names
+    from gateway.supervisor import configured_ports
     from ledger.accounts import parse_address
     from ledger.sealed import verify_balance
 
+    configured_ports(folder)
     address = load_names(folder).address(name)
     ledger = parse_address(address)[0]
     with as_auditor(folder, ledger) as client:

@@ -74,10 +74,12 @@ def command(
     from gateway.cli.terminal import Terminal
     from gateway.client import ProblemError, ServerUnreachable
     from gateway.names import load_names, minor_units
+    from gateway.supervisor import configured_ports
     from ledger.errors import MalformedInput
 
     if idempotency_key == "":
         raise MalformedInput("KEY_MALFORMED", "An idempotency key has at least one character.")
+    configured_ports(folder)
     names = load_names(folder)
     payer = names.find(debtor)
     optional = {"refund_of": refund_of, "purpose": purpose, "reference": reference}

@@ -40,7 +40,9 @@ def command(folder: Path, ports: Ports | None, *, detach: bool) -> ExitCode:
     terminal, runtime = Terminal(), SystemRuntime()
     if not network_exists(folder):
         init_network(folder, runtime, ports=ports or free_ports())
-        terminal.note(f"a new network in {folder}")
+        terminal.note(
+            f"a new network in {folder}, in which nobody has an account; `hugang demo` makes one with a day's life"
+        )
     present = {process.name for process in running(folder)}
     missing = [name for name in NAMES if name not in present]
     if not missing:

@@ -56,9 +56,9 @@ class ProblemError(ClientError):
         self.request_id = str(problem.get("request_id", ""))
         self.iso_reason = str(problem.get("iso_reason", ""))
         self.fields: dict[str, Any] = dict(problem.get("fields", {}))
-        details = ", ".join(f"{name}={value}" for name, value in self.fields.items())
+        details = ", ".join((f"HTTP {status}", *(f"{name}={value}" for name, value in self.fields.items())))
         title = problem.get("title", "What answers gives no reason; it may be no server of this network.")
-        super().__init__(f"{status} {self.code}: {title}" + (f" ({details})" if details else ""))
+        super().__init__(f"{self.code}: {title} ({details})")
 
     @property
     def is_unauthenticated(self) -> bool:

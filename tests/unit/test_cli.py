@@ -326,13 +326,14 @@ def test_a_window_that_one_node_never_opened_is_a_divergence() -> None:
     assert [(item["ledger"], item["state"]) for item in found] == [("SH", "CLOSED"), ("HK", "NOT OPENED")]
 
 
-def test_refusals_print_one_line(tmp_path: Path, capsys: Output) -> None:
+def test_refusals_print_one_line(folder: Path, tmp_path: Path, capsys: Output) -> None:
     """An expected failure is one line with its code on stderr, and nothing on stdout."""
-    assert run(["account", "nobody", "--dir", str(tmp_path)]) == ExitCode.REFUSED
-    printed = capsys.readouterr()
-    assert printed.out == ""
-    assert printed.err.startswith("hugang: NAME_NOT_FOUND: ")
-    assert len(printed.err.splitlines()) == 1
+    for place, code in ((folder, "NAME_NOT_FOUND"), (tmp_path, "NETWORK_MISSING")):
+        assert run(["account", "nobody", "--dir", str(place)]) == ExitCode.REFUSED
+        printed = capsys.readouterr()
+        assert printed.out == ""
+        assert printed.err.startswith(f"hugang: {code}: ")
+        assert len(printed.err.splitlines()) == 1
 
 
 def test_the_same_key_names_the_same_payment() -> None:
