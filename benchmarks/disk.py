@@ -1,8 +1,9 @@
 """P11: bytes on disk a transfer, everything in the node's folder counted.
 
-A journal of binary messages is written and the node stopped, which moves SQLite's log into the database. Then the sizes
-of all files are added up: the database with its indexes, the tiles, snapshots if there are any, settings and keys, and
-with them the bank's 10,000 accounts. There are two journals: ids in order of time, and random 128-bit ids.
+A journal of binary messages is written, its tree of tiles brought up to date, and the node stopped, which moves
+SQLite's log into the database. Then the sizes of all files are added up: the database with its indexes, the tiles,
+snapshots if there are any, settings and keys, and with them the bank's 10,000 accounts. There are two journals: ids in
+order of time, and random 128-bit ids.
 """
 
 from __future__ import annotations
@@ -54,6 +55,8 @@ async def _bytes(folder: Path, workload: Workload, total: int) -> dict[str, floa
             count = min(GROUP_COUNT, total - start)
             commands = batches(bank, workload, batch=BATCH, total=count, first_id=1 + start)
             await send(bank, [bank.message(batch) for batch in commands])
+        node = bank.side.node
+        await node.writer.read(lambda machine: node.tiles.take(machine.frontier))
     files = sorted(path for path in (folder / "network" / "sh").rglob("*") if path.is_file())
     sizes = {str(path.relative_to(folder / "network" / "sh")): path.stat().st_size / total for path in files}
-    return {"all": sum(sizes.values())} | {name: rounded(size) for name, size in sizes.items()}
+    return {name: rounded(size) for name, size in {"all": sum(sizes.values()), **sizes}.items()}

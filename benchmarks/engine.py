@@ -21,8 +21,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from benchmarks import stages
-from benchmarks.bank import CONDITIONS, Bank, Workload, batches, send, working_bank
+from benchmarks.bank import CONDITIONS, FLIGHT_COUNT, Bank, Workload, batches, send, working_bank
 from benchmarks.figures import SEED, Figure, Form, figure, part, percentile
+from ledger import columns
 from ledger.batching import Batcher
 from ledger.transfers import Result, Transfers
 
@@ -32,7 +33,7 @@ WORKLOADS = ("P1", "P2", "P3", "P4")
 BATCH_LARGE, BATCH_SMALL = 65_536, 8_192
 TRANSFER_COUNT = {Form.TINY: 2**16, Form.SHORT: 2**20, Form.FULL: 2**23}
 """Transfers of one timed run."""
-SINGLE_COUNT = {Form.TINY: 2**12, Form.SHORT: 2**18, Form.FULL: 2**20}
+SINGLE_COUNT = {Form.TINY: 2**12, Form.SHORT: 2**17, Form.FULL: 2**20}
 TASK_COUNT = {Form.TINY: 2**8, Form.SHORT: 2**14, Form.FULL: 2**14}
 """Tasks that each await one transfer at a time."""
 
@@ -102,7 +103,7 @@ async def _run(workload: Workload, *, batch: int, total: int, seed: int, folder:
             messages.append(bank.message(commands))
             amount += int(commands["amount"].sum())
         count, moved = bank.transfer_count, bank.moved
-        sent = await send(bank, messages)
+        sent = await send(bank, messages, flight_count=FLIGHT_COUNT * -(-batch // columns.COUNT_MAX))
         _check(bank, count=bank.transfer_count - count, wanted=total, moved=bank.moved - moved, amount=amount)
         return total / sent.wall_s
 
