@@ -7,7 +7,8 @@ engine     the whole line (signature, ids, limits, leaves, tree, block, compress
 =========  ========================================================================================================
 
 Both sides of a ratio take turns, so a slow or busy machine slows both; no absolute time is looked at. The bounds are
-generous: a quarter or less of what two cores have shown, quiet or busy. The exit code is 1 when the median of a ratio is below its bound.
+generous: a quarter or less of what two cores have shown, quiet or busy. The exit code is 1 when the median of a ratio
+is below its bound.
 """
 
 from __future__ import annotations
