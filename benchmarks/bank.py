@@ -27,7 +27,17 @@ from ledger.messages import Message, public_bytes
 from ledger.runtime import ManualRuntime, SystemRuntime
 from ledger.transfers import Flag, Transfers, transfers
 
-__all__ = ["CONDITIONS", "FLIGHT_COUNT", "Bank", "Workload", "batches", "clear_network", "send", "working_bank"]
+__all__ = [
+    "CONDITIONS",
+    "FLIGHT_COUNT",
+    "Bank",
+    "Workload",
+    "batches",
+    "clear_network",
+    "commands_of",
+    "send",
+    "working_bank",
+]
 
 FLIGHT_COUNT = 8
 """Messages under way at any moment."""
@@ -110,19 +120,26 @@ class Bank:
         """How much has been debited, over all accounts and for ever; read it when nothing is under way."""
         return sum(total.debits_posted for total in self.side.node.machine.state.trial_balance())
 
-    def plain(self, draw: np.random.Generator, workload: Workload, count: int, first_id: int) -> Transfers:
-        """Give transfers between two different accounts each; ids in order of time from ``first_id``, or random."""
-        commands = transfers(count)
-        if workload.has_random_ids:
-            commands["id_hi"], commands["id_lo"] = draw.integers(0, 2**64 - 1, (2, count), np.uint64, endpoint=True)
-        else:
-            commands["id_hi"], commands["id_lo"] = 1, np.arange(first_id, first_id + count)
-        payer = draw.integers(0, self.account_count, count)
-        payer[draw.random(count) < workload.hot_share] = 0
-        payee = (payer + draw.integers(1, self.account_count, count)) % self.account_count
-        commands["debit"], commands["credit"] = self.first + payer, self.first + payee
-        commands["amount"] = draw.integers(1, AMOUNT_END, count)
-        return commands
+
+def commands_of(
+    workload: Workload, draw: np.random.Generator, count: int, *, first_id: int, first_account: int
+) -> Transfers:
+    """Give a message's transfers, between two different accounts each; ids in order of time, or random."""
+    commands = transfers(count)
+    if workload.has_random_ids:
+        commands["id_hi"], commands["id_lo"] = draw.integers(0, 2**64 - 1, (2, count), np.uint64, endpoint=True)
+    else:
+        commands["id_hi"], commands["id_lo"] = 1, np.arange(first_id, first_id + count)
+    payer = draw.integers(0, workload.account_count, count)
+    payer[draw.random(count) < workload.hot_share] = 0
+    payee = (payer + draw.integers(1, workload.account_count, count)) % workload.account_count
+    commands["debit"], commands["credit"] = first_account + payer, first_account + payee
+    commands["amount"] = draw.integers(1, AMOUNT_END, count)
+    if workload.kind == "chains":
+        commands["flags"][::2] = Flag.LINKED
+    if workload.kind == "pending_post":
+        _pend(commands)
+    return commands
 
 
 def batches(
@@ -136,12 +153,8 @@ def batches(
     for start in range(0, total, batch):
         for cut in range(0, batch, columns.COUNT_MAX):
             count = min(columns.COUNT_MAX, batch - cut)
-            commands = bank.plain(draw, workload, count, first_id + start + cut)
-            if workload.kind == "chains":
-                commands["flags"][::2] = Flag.LINKED
-            if workload.kind == "pending_post":
-                _pend(commands)
-            yield commands
+            identifier = first_id + start + cut
+            yield commands_of(workload, draw, count, first_id=identifier, first_account=bank.first)
 
 
 def _pend(commands: Transfers) -> None:

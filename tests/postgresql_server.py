@@ -1,12 +1,14 @@
 """A private PostgreSQL server for tests: its own folder, a socket in it, no port, and gone with the process.
 
-``make postgres`` runs this module to find or install the server's programs. When they are missing, the tests that need
+``make postgres`` runs this module to find or install the server's programs; with ``--serve`` it keeps a server for
+whoever started it, until that one closes its standard input. When they are missing, the tests that need
 them are skipped; with ``HUGANG_POSTGRESQL=required`` they fail instead, so that a pipeline cannot skip them unseen.
 """
 
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import pwd
 import re
@@ -312,13 +314,34 @@ def _refuse_cluster() -> None:
     APT_CLUSTER.write_text(re.sub(r"(?m)^#?\s*create_main_cluster\b.*$", "create_main_cluster = false", lines))
 
 
+def serve(settings: dict[str, str]) -> int:
+    """Keep a server until standard input ends; print where it is as JSON: ``user``, ``socket`` and ``version``."""
+    binaries = find_binaries()
+    if binaries is None:
+        sys.stderr.write(MISSING + "\n")
+        return 1
+    server = new_server(settings)
+    try:
+        user = server.user or pwd.getpwuid(os.geteuid()).pw_name
+        where = {"user": user, "socket": str(server.socket_folder), "version": version(binaries)}
+        sys.stdout.write(json.dumps(where) + "\n")
+        sys.stdout.flush()
+        sys.stdin.read()
+    finally:
+        remove(server)
+    return 0
+
+
 def main(arguments: list[str]) -> int:
     """Say where the server's programs are, installing them if need be.
 
-    With ``--check`` nothing is said or installed, and the result is 0 exactly when they are there.
+    With ``--check`` nothing is said or installed, and the result is 0 exactly when they are there. ``--serve``, and
+    settings of the server as ``name=value``, keeps a server.
     """
     if arguments == ["--check"]:
         return int(find_binaries() is None)
+    if arguments[:1] == ["--serve"]:
+        return serve(dict(argument.split("=", 1) for argument in arguments[1:]))
     if find_binaries() is None:
         install()
     binaries = find_binaries()
