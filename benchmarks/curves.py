@@ -36,7 +36,7 @@ BATCH = 65_536
 TRANSFER_COUNT = {Form.TINY: 2**16, Form.SHORT: 2**20, Form.FULL: 2**22}
 MESSAGE_COUNT_MAX = {Form.TINY: 64, Form.SHORT: 2_048, Form.FULL: 8_192}
 """Messages of one run with small batches: each costs a signature."""
-LARGE_BATCH_COUNT = 16
+LARGE_BATCH_COUNT = {Form.TINY: 2, Form.SHORT: 16, Form.FULL: 16}
 """Batches of one run at least."""
 SHARES = (0, 50, 90, 100)
 BATCH_SIZES = {
@@ -67,7 +67,7 @@ def batch_size(form: Form, runs: int) -> Figure:
     """Measure against the transfers of one batch."""
 
     def point(batch: int) -> float:
-        total = max(min(TRANSFER_COUNT[form], batch * MESSAGE_COUNT_MAX[form]), batch * LARGE_BATCH_COUNT)
+        total = max(min(TRANSFER_COUNT[form], batch * MESSAGE_COUNT_MAX[form]), batch * LARGE_BATCH_COUNT[form])
         return transfers_per_s(Workload(), batch=batch, total=total)
 
     return _curve(BATCH_SIZES[form], point, runs, x="transfers of one batch", conditions={"accounts": 10_000})
