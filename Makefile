@@ -13,7 +13,7 @@ SOURCES := $(PACKAGES) tests
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help setup demo up down clean distclean test test-long check bench faults docs wheel lock postgres
+.PHONY: help setup demo up down clean distclean test test-long check bench curves peers faults docs wheel lock postgres
 
 help: ## List the targets, each with one sentence.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -72,6 +72,13 @@ postgres: setup ## Find a PostgreSQL server for the tests that need one, or inst
 
 bench: setup ## Measure this machine and write the figures down.
 	$(BIN)/python -m benchmarks
+
+curves: setup ## Measure the curves of docs/performance.md and draw them.
+	$(BIN)/python -m benchmarks.curves
+	$(BIN)/python -m benchmarks.plots
+
+peers: setup ## Measure other ledgers beside ours; TIGERBEETLE=PORT names a running server.
+	$(BIN)/python -m benchmarks.peers $(if $(TIGERBEETLE),--tigerbeetle $(TIGERBEETLE))
 
 faults: $(RUN_STAMP) ## Kill processes while they work; print what was tried, recovered and lost as JSON.
 	@$(BIN)/python -m benchmarks.faults

@@ -34,7 +34,7 @@ BATCH_LARGE, BATCH_SMALL = 65_536, 8_192
 TRANSFER_COUNT = {Form.TINY: 2**16, Form.SHORT: 2**20, Form.FULL: 2**23}
 """Transfers of one timed run."""
 SINGLE_COUNT = {Form.TINY: 2**12, Form.SHORT: 2**17, Form.FULL: 2**20}
-TASK_COUNT = {Form.TINY: 2**8, Form.SHORT: 2**14, Form.FULL: 2**14}
+TASK_COUNT = {Form.TINY: 2**8, Form.SHORT: 2**11, Form.FULL: 2**11}
 """Tasks that each await one transfer at a time."""
 
 

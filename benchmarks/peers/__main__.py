@@ -37,7 +37,7 @@ RUNS = 3
 PEER_BATCH = 8_188
 LARGE, SMALL = 65_536, 8_192
 SQL_ACCOUNT_COUNT = 200
-TASK_COUNT = 2**14
+TASK_COUNT = 2**11
 PROCESS_COUNT = 8
 COUNTS = {
     # ours and packed, documented, our singles, TigerBeetle's singles, SQL bulk, SQL singles
