@@ -39,8 +39,10 @@ Row = Sequence[object]
 
 
 def _table(head: Row, rows: Iterator[Row]) -> str:
-    """Write a table; the first column is text, the others are numbers."""
-    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
+    """Write a table; columns with a number in them stand to the right."""
+    body = list(rows)
+    are_numbers = [any(isinstance(cell, int | float) for cell in column) for column in zip(*body, strict=True)]
+    lines = [head, ["---:" if is_number else "---" for is_number in are_numbers], *body]
     return "".join(f"| {' | '.join(_text(cell) for cell in line)} |\n" for line in lines)
 
 

@@ -135,6 +135,13 @@ def test_the_drawings_are_those_of_the_data(tmp_path: Path) -> None:
     assert set(drawn) == {f"{name}.svg" for name in ("contention", "batch_size", "account_count", "growth")}
 
 
+def test_the_tables_are_those_of_the_data() -> None:
+    """Every table of docs/performance.md is what the data beside the benchmarks give."""
+    page = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
+    assert page.count("<!-- table: ") == page.count("<!-- end of table -->") == 4
+    run("benchmarks.tables", "--check")
+
+
 def test_a_regression_fails() -> None:
     """The comparison passes above its bounds, and fails below one with a sentence that names it."""
     bounds = ["--runs", "1", "--bound", "engine=0.0001"]
