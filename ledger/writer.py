@@ -30,6 +30,7 @@ from ledger import genesis as genesis_format
 from ledger import journal, posting
 from ledger.errors import IntegrityFailure, InvariantViolation, LedgerError, MalformedInput, Unavailable
 from ledger.journal import Block
+from ledger.line import Line, Waiting, Work
 from ledger.machine import Admitted, Answer, Draft, Interpreter, Machine
 from ledger.replay import Follower
 from ledger.runtime import Runtime
@@ -41,15 +42,9 @@ QUEUE_LIMIT = 20_000
 """Messages and decisions that may wait, and as many reads."""
 BATCH_LIMIT = 4_096
 """Messages of one block."""
-BATCH_SIZE_MAX = 16 * 2**20
-"""Bytes of message bodies of one block; a single larger message makes a block of its own."""
 BATCH_POSITION_COUNT = 2**16
 """Positions of one block, expiries included, after which it takes no more messages: larger blocks would cost no less a
 record, and whoever comes behind one would wait longer."""
-OVERLAP_COUNT = 64
-OVERLAP_SIZE = 2**18
-"""Messages, or bytes of bodies, from which on a block is applied while those before are still being committed: with
-less at hand, waiting for the commit gives fewer and fuller blocks, and sooner answers."""
 FLIGHT_COUNT_MAX = 3
 """Blocks that have been applied and are not durable yet: one is committed, one sealed, one waits for either."""
 ASIDE_COUNT = 1_024
@@ -60,15 +55,6 @@ TICK_S = 1
 T = TypeVar("T")
 Outcome = tuple["asyncio.Future[Any]", Any, Exception | None]
 """Whom to answer, with what, or with which failure."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Waiting:
-    """A message, or the work of a decision, and who waits for it."""
-
-    admitted: Admitted | None
-    work: Callable[[Machine], Sequence[Admitted]] | None
-    future: asyncio.Future[Any]
 
 
 @dataclass(slots=True, eq=False)
@@ -117,13 +103,10 @@ class Writer:
         self._private_key = private_key
         self._runtime = runtime
         self._queue_limit = queue_limit
-        self._batch_limit = batch_limit
         self._lock = threading.Condition()
-        self._waiting: deque[_Waiting] = deque()
-        self._waiting_size = 0
-        self._bundle_count = 0
+        self._line = Line(batch_limit)
         self._queries: deque[_Query[Any]] = deque()
-        self._in_turn: list[_Waiting | _Query[Any]] = []
+        self._in_turn: list[Waiting | _Query[Any]] = []
         self._flights: deque[_Flight] = deque()
         self._broken: BaseException | None = None
         self._is_tick_due = False
@@ -160,7 +143,7 @@ class Writer:
         answer: Answer = await self._enqueue(admitted, None)
         return answer
 
-    async def decide(self, work: Callable[[Machine], Sequence[Admitted]]) -> tuple[Answer, ...]:
+    async def decide(self, work: Work) -> tuple[Answer, ...]:
         """Run ``work`` in the writer's turn and journal what it gives as one block of its own.
 
         When ``work`` runs, every hold that is due has expired. Nothing comes between it and its block. The messages are
@@ -189,18 +172,12 @@ class Writer:
     @property
     def waiting_count(self) -> int:
         """How many messages and decisions wait for their turn."""
-        return len(self._waiting)
+        return len(self._line)
 
-    def _enqueue(
-        self, admitted: Admitted | None, work: Callable[[Machine], Sequence[Admitted]] | None
-    ) -> asyncio.Future[Any]:
-        future = self._future(len(self._waiting))
+    def _enqueue(self, admitted: Admitted | None, work: Work | None) -> asyncio.Future[Any]:
+        future = self._future(len(self._line))
         with self._lock:
-            self._waiting.append(_Waiting(admitted, work, future))
-            if admitted is None:
-                self._bundle_count += 1
-            else:
-                self._waiting_size += len(admitted.message.body)
+            self._line.add(Waiting(admitted, work, future))
             if self._flights and self._is_worth_overlapping():
                 self._lock.notify()
         self._wake()
@@ -239,11 +216,11 @@ class Writer:
         self.failure = error
         self._close()
         unanswered = [future for flight in self._flights for future, _, _ in flight.outcomes]
-        unanswered += [item.future for item in (*self._in_turn, *self._waiting, *self._queries)]
+        unanswered += [item.future for item in (*self._in_turn, *self._line, *self._queries)]
         for waiting in unanswered:
             if not waiting.done():
                 waiting.set_exception(_stopped())
-        self._waiting.clear()
+        self._line.clear()
         self._queries.clear()
 
     async def _tick(self) -> None:
@@ -285,10 +262,8 @@ class Writer:
                 self._expire()
 
     def _is_worth_overlapping(self) -> bool:
-        """Whether only messages wait, and enough of them to be applied during a commit. Call it with the lock."""
-        if self._bundle_count or self._queries:
-            return False
-        return len(self._waiting) >= min(OVERLAP_COUNT, self._batch_limit) or self._waiting_size >= OVERLAP_SIZE
+        """Whether a block can be applied while others are under way. Call it with the lock."""
+        return self._line.is_worth_overlapping and not self._queries
 
     def _await_turn(self, *, landed: bool = False) -> None:
         """Wait until all blocks have landed, or, unless told to, until enough has queued to apply another meanwhile."""
@@ -303,25 +278,14 @@ class Writer:
         if self._broken is not None:
             raise self._broken
 
-    def _take(self) -> tuple[list[_Query[Any]], list[_Waiting]] | None:
+    def _take(self) -> tuple[list[_Query[Any]], list[Waiting]] | None:
         """Take all reads, unless a commit is under way, and the next bundle or block's messages; ``None``: no more."""
         with self._lock:
             queries = []
             if not self._flights:
                 queries = list(self._queries)
                 self._queries.clear()
-            waiting: list[_Waiting] = []
-            size = 0
-            while self._waiting and len(waiting) < self._batch_limit:
-                admitted = self._waiting[0].admitted
-                size += 0 if admitted is None else len(admitted.message.body)
-                if waiting and (admitted is None or size > BATCH_SIZE_MAX):
-                    break
-                waiting.append(self._waiting.popleft())
-                if admitted is None:
-                    self._bundle_count -= 1
-                    break
-                self._waiting_size -= len(admitted.message.body)
+            waiting = self._line.take()
             self._in_turn = [*queries, *waiting]
             # Decided under the lock, so that whoever comes later starts draining again.
             self._is_draining = bool(queries or waiting or self._is_tick_due)
@@ -331,7 +295,7 @@ class Writer:
         if outcomes:
             outcomes[0][0].get_loop().call_soon_threadsafe(self._answer, outcomes)
 
-    def _message_turn(self, waiting: list[_Waiting]) -> None:
+    def _message_turn(self, waiting: list[Waiting]) -> None:
         """Make a block of messages and start its commit; each message gets its own answer afterwards."""
         batch = self._until_full(waiting, self._machine.position)
         draft = self._apply(batch, self._next_timestamp_ns())
@@ -342,7 +306,7 @@ class Writer:
         ]
         self._launch(draft, outcomes)
 
-    def _until_full(self, waiting: list[_Waiting], first_position: int) -> Iterator[Admitted]:
+    def _until_full(self, waiting: list[Waiting], first_position: int) -> Iterator[Admitted]:
         """Give the messages until the block that begins at ``first_position`` is full."""
         for item in waiting:
             if self._machine.position - first_position >= BATCH_POSITION_COUNT:
@@ -350,14 +314,13 @@ class Writer:
             if item.admitted is not None:
                 yield item.admitted
 
-    def _put_back(self, rest: list[_Waiting]) -> None:
+    def _put_back(self, rest: list[Waiting]) -> None:
         """Let what had no room stand at the head of the queue again."""
         with self._lock:
-            self._waiting.extendleft(reversed(rest))
-            self._waiting_size += sum(len(item.admitted.message.body) for item in rest if item.admitted is not None)
+            self._line.put_back(rest)
             self._in_turn = self._in_turn[: len(self._in_turn) - len(rest)]
 
-    def _bundle_turn(self, work: Callable[[Machine], Sequence[Admitted]], future: asyncio.Future[Any]) -> Outcome:
+    def _bundle_turn(self, work: Work, future: asyncio.Future[Any]) -> Outcome:
         """Let a decision be made, and make a block of it."""
         timestamp_ns = self._expire()
         try:

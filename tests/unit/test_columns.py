@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger import columns, posting, sections, writer
+from ledger import columns, line, posting, sections, writer
 from ledger.errors import MalformedInput
 from ledger.transfers import TRANSFER, Flag, Result, Transfers, id_halves, transfers
 from settlement.legs import Leg, leg_id
@@ -110,10 +110,10 @@ def test_more_holds_than_a_block_can_hold_expire_block_by_block(monkeypatch: pyt
 
 def test_expiries_and_transfers_of_one_block_fit_the_format() -> None:
     """The most holds that expire at once and the densest messages of a block stay within its count and its size."""
-    records = posting.DUE_COUNT_MAX + writer.BATCH_SIZE_MAX // 32 + writer.BATCH_LIMIT
+    records = posting.DUE_COUNT_MAX + line.BATCH_SIZE_MAX // 32 + writer.BATCH_LIMIT
 
     assert records < sections.TRANSFER_COUNT_MAX
-    assert records * TRANSFER.itemsize + 2 * writer.BATCH_SIZE_MAX < sections.BODY_SIZE_MAX
+    assert records * TRANSFER.itemsize + 2 * line.BATCH_SIZE_MAX < sections.BODY_SIZE_MAX
 
 
 def test_chain_fails_as_a_whole() -> None:

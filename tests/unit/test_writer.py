@@ -73,7 +73,7 @@ async def test_a_block_has_a_limited_number_of_messages() -> None:
 
 async def test_a_block_has_a_limited_size(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bodies beyond the size limit make several blocks; one that is too large alone still gets through."""
-    monkeypatch.setattr("ledger.writer.BATCH_SIZE_MAX", 100)
+    monkeypatch.setattr("ledger.line.BATCH_SIZE_MAX", 100)
     sizes = (60, 30, 30, 300, 10, 90)
     async with running() as node:
         messages = [statement("alice", "note", bytes(size), serial=size + i) for i, size in enumerate(sizes)]
