@@ -17,7 +17,7 @@ import numpy as np
 
 from ledger.columns import COUNT_MAX
 from ledger.errors import InvariantViolation, Unavailable
-from ledger.transfers import Flag, Result, Transfers, id_halves, transfers
+from ledger.transfers import Flag, Result, Transfers, transfers
 
 __all__ = ["FLIGHT_COUNT", "WAITING_COUNT_MAX", "Batcher"]
 
@@ -25,7 +25,10 @@ FLIGHT_COUNT = 2
 """Messages under way at a time: one is being applied while the other is being committed."""
 WAITING_COUNT_MAX = 2**18
 """Transfers that may wait for a message."""
-_FIELDS = ("id_hi", "id_lo", "related_hi", "related_lo", "amount", "debit", "credit", "timeout_s", "flags")
+_FIELDS = ("amount", "debit", "credit", "timeout_s", "flags")
+_U32, _I64, _U128 = 2**32, 2**63, 2**128
+_LINKED = int(Flag.LINKED)
+_RESULTS = {int(result): result for result in Result}
 
 Send = Callable[[Transfers], Awaitable[Sequence[int]]]
 """Signs commands as one message in columns and submits it; gives the result code of each, in order."""
@@ -35,7 +38,7 @@ class Batcher:
     """Collects the transfers of one event loop's tasks. All of them are one party's."""
 
     def __init__(self, send: Send, *, count_max: int = COUNT_MAX) -> None:
-        """Collect for ``send``; no message has more than ``count_max`` transfers.
+        """Collect for ``send``, on the running event loop; no message has more than ``count_max`` transfers.
 
         Raises:
             InvariantViolation: ``count_max`` is no size of a message.
@@ -44,6 +47,7 @@ class Batcher:
             raise InvariantViolation("a message has 1 to 65,536 transfers")
         self._send = send
         self._count_max = count_max
+        self._loop = asyncio.get_running_loop()
         self._rows: list[tuple[int, ...]] = []
         self._futures: list[asyncio.Future[Result]] = []
         self._flights: set[asyncio.Task[None]] = set()
@@ -54,46 +58,54 @@ class Batcher:
         """How many transfers wait for a message."""
         return len(self._rows)
 
-    async def transfer(
+    def transfer(
         self,
         identifier: int,
         *,
         debit: int,
         credit: int,
         amount: int,
-        flags: Flag = Flag.NONE,
+        flags: int = 0,
         related: int = 0,
         timeout_s: int = 0,
-    ) -> Result:
-        """Carry out one command and give its result, after its commit.
+    ) -> asyncio.Future[Result]:
+        """Ask for one command; awaiting what this gives yields its result, after its commit.
 
         Args:
             identifier: its id, 128 bits, unique for ever within the party.
             debit: account number.
             credit: account number.
             amount: minor units.
-            flags: its kind; LINKED only makes sense in a message of one's own, and is refused.
+            flags: its kind, bits of ``Flag``; LINKED only makes sense in a message of one's own, and is refused.
             related: the hold that a POST or VOID ends.
             timeout_s: of a PENDING one.
 
         Raises:
             InvariantViolation: LINKED, or a number beyond its field.
-            LedgerError: the message was refused as a whole, or cannot be answered; see the module.
             Unavailable: ``BUSY``, too many wait.
+            LedgerError: when awaited: the message was refused as a whole, or cannot be answered; see the module.
         """
+        # Plain comparisons on plain integers: this runs once a transfer, and everything here counts.
         if len(self._rows) >= WAITING_COUNT_MAX:
             raise Unavailable("BUSY", "Too many transfers are waiting.", retry_after_s=1)
-        if flags & Flag.LINKED:
-            raise InvariantViolation("what somebody else sends cannot be linked to this")
-        _check((identifier, related), amount, (debit, credit, timeout_s))
-        row = (*id_halves(identifier), *id_halves(related), amount, debit, credit, timeout_s, int(flags))
-        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        self._rows.append(row)
+        if flags & _LINKED or not 0 <= flags < 2**16:
+            raise InvariantViolation("what somebody else sends cannot be linked to this, nor is every number a flag")
+        if not (
+            0 <= debit < _U32
+            and 0 <= credit < _U32
+            and 0 <= timeout_s < _U32
+            and -_I64 <= amount < _I64
+            and 0 <= identifier < _U128
+            and 0 <= related < _U128
+        ):
+            raise InvariantViolation("a number is beyond the field that it is for")
+        future: asyncio.Future[Result] = self._loop.create_future()
         self._futures.append(future)
+        self._rows.append((identifier, related, amount, debit, credit, timeout_s, flags))
         if not self._is_scheduled and len(self._flights) < FLIGHT_COUNT:
             self._is_scheduled = True
-            asyncio.get_running_loop().call_soon(self._launch)
-        return await future
+            self._loop.call_soon(self._launch)
+        return future
 
     def _launch(self) -> None:
         """Send what waits, as long as a message may be under way."""
@@ -101,7 +113,7 @@ class Batcher:
         while self._rows and len(self._flights) < FLIGHT_COUNT:
             rows, self._rows = self._rows[: self._count_max], self._rows[self._count_max :]
             futures, self._futures = self._futures[: self._count_max], self._futures[self._count_max :]
-            flight = asyncio.get_running_loop().create_task(self._fly(rows, futures))
+            flight = self._loop.create_task(self._fly(rows, futures))
             self._flights.add(flight)
             flight.add_done_callback(self._landed)
 
@@ -111,34 +123,27 @@ class Batcher:
 
     async def _fly(self, rows: list[tuple[int, ...]], futures: list[asyncio.Future[Result]]) -> None:
         """Send one message and give each of its transfers what became of it."""
-        error: BaseException | None = None
-        results: Sequence[int] = ()
         try:
             results = await self._send(_commands(rows))
-        except Exception as failure:  # noqa: BLE001 - it belongs to whoever asked for the transfers
-            error = failure
-        except asyncio.CancelledError as cancelled:
-            error = cancelled
-        for index, future in enumerate(futures):
-            if future.done():
-                continue  # whoever asked has gone
-            if error is None:
-                future.set_result(Result(int(results[index])))
-            else:
-                future.set_exception(error)
-
-
-def _check(ids: tuple[int, int], amount: int, numbers: tuple[int, int, int]) -> None:
-    """Keep numbers that no field holds from spoiling everybody's message."""
-    ids_fit = all(0 <= value < 2**128 for value in ids)
-    if not ids_fit or not -(2**63) <= amount < 2**63 or not all(0 <= value < 2**32 for value in numbers):
-        raise InvariantViolation("a number is beyond the field that it is for")
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - it belongs to whoever asked for the transfers
+            for future in futures:
+                if not future.done():
+                    future.set_exception(error)
+            return
+        for future, code in zip(futures, results, strict=True):
+            if not future.done():  # otherwise whoever asked has gone
+                future.set_result(_RESULTS[code])
 
 
 def _commands(rows: list[tuple[int, ...]]) -> Transfers:
     """Put rows into columns."""
     commands = transfers(len(rows))
-    for name, values in zip(_FIELDS, zip(*rows, strict=True), strict=True):
+    identifiers, related, *columns = zip(*rows, strict=True)
+    for prefix, values in (("id", identifiers), ("related", related)):
+        if any(values):
+            halves = np.frombuffer(b"".join([value.to_bytes(16, "big") for value in values]), ">u8").reshape(-1, 2)
+            commands[f"{prefix}_hi"], commands[f"{prefix}_lo"] = halves[:, 0], halves[:, 1]
+    for name, values in zip(_FIELDS, columns, strict=True):
         commands[name] = np.array(values, commands.dtype[name])
     commands["item"] = np.arange(len(rows), dtype=np.uint32)
     return commands

@@ -73,9 +73,9 @@ async def test_the_next_message_fills_while_others_are_under_way() -> None:
     sender = Sender()
     sender.gate.clear()
     batcher = Batcher(sender)
-    asked: list[asyncio.Task[Any]] = []
+    asked: list[asyncio.Future[Any]] = []
     for n in range(6):
-        asked.append(asyncio.create_task(batcher.transfer(1 + n, debit=1, credit=2, amount=1)))
+        asked.append(batcher.transfer(1 + n, debit=1, credit=2, amount=1))
         for _ in range(3):
             await asyncio.sleep(0)
     assert sender.sizes == [1] * batching.FLIGHT_COUNT
@@ -111,8 +111,8 @@ async def test_a_task_that_went_away_spoils_nothing() -> None:
     sender = Sender()
     sender.gate.clear()
     batcher = Batcher(sender)
-    gone = asyncio.create_task(batcher.transfer(1, debit=1, credit=2, amount=1))
-    here = asyncio.create_task(batcher.transfer(2, debit=1, credit=2, amount=1))
+    gone = batcher.transfer(1, debit=1, credit=2, amount=1)
+    here = batcher.transfer(2, debit=1, credit=2, amount=1)
     for _ in range(3):
         await asyncio.sleep(0)
     gone.cancel()
@@ -127,8 +127,7 @@ async def test_too_many_are_told_to_come_back(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(batching, "WAITING_COUNT_MAX", 1)
     sender = Sender()
     batcher = Batcher(sender)
-    first = asyncio.create_task(batcher.transfer(1, debit=1, credit=2, amount=1))
-    await asyncio.sleep(0)
+    first = batcher.transfer(1, debit=1, credit=2, amount=1)
     with pytest.raises(Unavailable, match="BUSY"):
         await batcher.transfer(2, debit=1, credit=2, amount=1)
     assert await first is Result.OK
@@ -144,6 +143,7 @@ async def test_too_many_are_told_to_come_back(monkeypatch: pytest.MonkeyPatch) -
         {"identifier": 2**128},
         {"related": -1},
         {"timeout_s": 2**32},
+        {"flags": 2**16},
     ],
 )
 async def test_what_would_spoil_the_message_is_our_mistake(changes: dict[str, int]) -> None:
