@@ -38,6 +38,10 @@ class AccountFlag(enum.IntFlag):
     """The available balance must not fall below the account's minimum (I4)."""
     CLOSED = 4
     """No new transfers and no new holds."""
+    CAPPED = 8
+    """The balance, what is pending to flow in included, must not rise above the account's maximum and its class's."""
+    METERED = 16
+    """What is debited counts against the limits of the account's class; only credit-normal accounts."""
 
 
 def address(ledger_code: str, number: int) -> str:

@@ -59,6 +59,7 @@ PRECEDENCE: tuple[Result, ...] = (
     Result.LINKED_FAILED,
     Result.FLAGS_INVALID,
     Result.AMOUNT_INVALID,
+    Result.VALUE_DAY_INVALID,
     Result.SAME_ACCOUNT,
     Result.ID_EXISTS,
     Result.DEBIT_NOT_FOUND,
@@ -71,10 +72,22 @@ PRECEDENCE: tuple[Result, ...] = (
     Result.HOLD_VOIDED,
     Result.HOLD_EXPIRED,
     Result.HOLD_BOUND,
+    Result.HOLD_GROUPED,
+    Result.HOLD_NOT_GROUPED,
     Result.HOLD_EXCEEDED,
+    Result.REVERSAL_NOT_FOUND,
+    Result.REVERSAL_MISMATCH,
+    Result.REVERSAL_EXCEEDED,
+    Result.NOTHING_AVAILABLE,
     Result.OVERFLOW,
     Result.DEBIT_LIMIT,
     Result.CREDIT_LIMIT,
+    Result.MIN_AVAILABLE,
+    Result.DEBIT_MAXIMUM,
+    Result.CREDIT_MAXIMUM,
+    Result.ITEM_LIMIT,
+    Result.DAY_LIMIT,
+    Result.YEAR_LIMIT,
 )
 """Which refusal a command gets when it earns several: the first of these. A result it arrives with goes before all."""
 
@@ -112,7 +125,8 @@ _KINDS = _PENDING | _POST | _VOID | _EXPIRE
 _ENDS = _POST | _VOID | _EXPIRE
 _FLAGS = _KINDS | _LINKED | _BOUND
 
-_CREDIT_NORMAL, _LIMITED, _CLOSED = (int(flag) for flag in AccountFlag if flag)
+_CREDIT_NORMAL, _LIMITED = int(AccountFlag.CREDIT_NORMAL), int(AccountFlag.LIMITED)
+_CLOSED = int(AccountFlag.CLOSED)
 _SIDE = _CREDIT_NORMAL | _LIMITED
 
 _ID_POSTED, _ID_REFUSED, _ID_HOLD = int(IdStatus.POSTED), int(IdStatus.REFUSED), int(IdStatus.HOLD_OPEN)

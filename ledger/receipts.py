@@ -22,7 +22,7 @@ other ledger's has the node's word for that, too.
     content   [ledger, checkpoint: bin, header: bin 168, message, [record, …], [evidence, …], claim: bin,
                hashes: bin, [proof: bin, …]]
     message   [position, key: bin 32, kind, base: bin, signature: bin 64, body: bin or nil]
-    record    [position, leaf: bin 104]
+    record    [position, leaf: bin 112]
     evidence  [position, message in its stored form: bin]
 
 A proof is a row of indices, one byte each, into ``hashes``, which holds each hash once, in the order of first use. The

@@ -1,17 +1,19 @@
 """The columnar transfer: one dtype for what is asked, what happened and what is hashed.
 
 A command is a transfer whose ``result`` is still zero. The kernel fills in ``result``, the applied ``amount`` and the
-two ``*_previous`` links, and the same 104 bytes become a record of the journal and, behind a type byte, a leaf of its
+two ``*_previous`` links, and the same 112 bytes become a record of the journal and, behind a type byte, a leaf of its
 tree.
 
 Field by field (little-endian, no padding that is not named):
 
 ==================  =====  ==========================================================================================
 ``id_hi id_lo``     u64    the item's id, big-endian halves of a 128-bit number; unique for ever within ``party``
-``related_*``       u64    POST, VOID, EXPIRE: the hold's id; reversal: the original's; otherwise zero
-``amount``          i64    minor units, positive; POST: zero asks for the whole hold
+``related_*``       u64    POST, VOID, EXPIRE: the hold's id; REVERSAL: the original's; otherwise zero
+``amount``          i64    minor units, positive; POST, REVERSAL, BALANCING: zero asks for all there is
+``minimum``         i64    MIN_AVAILABLE: what must stay available on the debit account, minor units; otherwise zero
 ``message``         u64    journal position of the message that derives it; ``NO_MESSAGE`` for the node's own expiries
-``debit_previous``  u64    1 + position of the debit account's previous record, 0 if none; filled by the kernel
+``debit_previous``  u64    1 + position of the debit account's previous record, 0 if none; filled by the kernel. Of a
+                           refusal with ID_EXISTS 1 + position of the id's first record, of any other refusal 0
 ``credit_previous`` u64    the same for the credit account
 ``debit credit``    u32    account numbers; POST, VOID and EXPIRE take them from the hold
 ``item``            u32    index of the item inside its message
@@ -23,7 +25,7 @@ Field by field (little-endian, no padding that is not named):
 ``flags``           u16    ``Flag`` bits
 ``result``          u16    ``Result``; a command that arrives with a result is a refusal already made by its interpreter
 ``leg``             u16    which posting of its payment this is
-``reserved``        u32    zero
+``value_day``       u32    days since 1970-01-01 from which it bears value, 0 for the day of booking; no effect here
 ==================  =====  ==========================================================================================
 """
 
@@ -34,9 +36,24 @@ import enum
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["NO_MESSAGE", "TRANSFER", "Flag", "Result", "Transfers", "id_halves", "id_of", "transfers"]
+__all__ = [
+    "NO_MESSAGE",
+    "REVERSAL_COUNT_MAX",
+    "TRANSFER",
+    "VALUE_DAY_MAX",
+    "Flag",
+    "Result",
+    "Transfers",
+    "id_halves",
+    "id_of",
+    "transfers",
+]
 
 NO_MESSAGE = 2**64 - 1
+VALUE_DAY_MAX = 2**16 - 1
+"""The latest value day: 2149-06-06."""
+REVERSAL_COUNT_MAX = 4_096
+"""Reversals of one message. The original of each may have to be read from the journal; decoders refuse more."""
 
 TRANSFER = np.dtype(
     [
@@ -45,6 +62,7 @@ TRANSFER = np.dtype(
         ("related_hi", "<u8"),
         ("related_lo", "<u8"),
         ("amount", "<i8"),
+        ("minimum", "<i8"),
         ("message", "<u8"),
         ("debit_previous", "<u8"),
         ("credit_previous", "<u8"),
@@ -59,17 +77,20 @@ TRANSFER = np.dtype(
         ("flags", "<u2"),
         ("result", "<u2"),
         ("leg", "<u2"),
-        ("reserved", "<u4"),
+        ("value_day", "<u4"),
     ]
 )
-"""One transfer: 104 bytes."""
+"""One transfer: 112 bytes."""
 
 Transfers = npt.NDArray[np.void]
 """Shape (n,), dtype ``TRANSFER``."""
 
 
 class Flag(enum.IntFlag):
-    """What kind of command a transfer is. At most one of PENDING, POST, VOID and EXPIRE; none of them: post at once."""
+    """What kind of command a transfer is. At most one of PENDING, POST, VOID and EXPIRE; none of them: post at once.
+
+    Which of the others stand with which is said in ``docs/results.md``.
+    """
 
     NONE = 0
     PENDING = 1
@@ -84,6 +105,16 @@ class Flag(enum.IntFlag):
     """All-or-nothing with the next command; the last of a chain does not carry it."""
     BOUND = 32
     """PENDING: bound from the start: no expiry and no single POST or VOID until its group is decided."""
+    REVERSAL = 64
+    """Take back the related transfer, wholly (amount zero or the rest) or partly: sides swapped, pointing back."""
+    BALANCING_DEBIT = 128
+    """Move at most the amount (zero: no bound), and no more than the debit account has room for."""
+    BALANCING_CREDIT = 256
+    """Move at most the amount (zero: no bound), and no more than the credit account has room for."""
+    MIN_AVAILABLE = 512
+    """Apply it only if afterwards ``minimum`` is available on the debit account."""
+    GROUP = 1024
+    """PENDING: one of the holds that its run in the chain makes a group. POST, VOID, EXPIRE: end the whole group."""
 
 
 class Result(enum.IntEnum):
@@ -119,6 +150,32 @@ class Result(enum.IntEnum):
     """The debit account's available balance would fall below its minimum."""
     CREDIT_LIMIT = 20
     """The credit account's available balance (debit-normal side) would fall below its minimum."""
+    REVERSAL_NOT_FOUND = 21
+    """The related id names nothing that can be reversed."""
+    REVERSAL_MISMATCH = 22
+    """A reversal has the two accounts of its original, swapped."""
+    REVERSAL_EXCEEDED = 23
+    """The reversals of a transfer would exceed it."""
+    NOTHING_AVAILABLE = 24
+    """A balancing transfer has no room."""
+    MIN_AVAILABLE = 25
+    """Less than the command's minimum would be available on the debit account."""
+    DEBIT_MAXIMUM = 26
+    """The debit account's balance (debit-normal side), pending inflow included, would exceed its maximum."""
+    CREDIT_MAXIMUM = 27
+    """The credit account's balance, pending inflow included, would exceed its maximum."""
+    ITEM_LIMIT = 28
+    """More than the debit account's class lets out at once."""
+    DAY_LIMIT = 29
+    """More than the debit account's class lets out in a business day."""
+    YEAR_LIMIT = 30
+    """More than the debit account's class lets out in a calendar year."""
+    HOLD_GROUPED = 31
+    """The hold belongs to a hold group, which ends only as a whole."""
+    HOLD_NOT_GROUPED = 32
+    """The hold belongs to no hold group."""
+    VALUE_DAY_INVALID = 33
+    """Beyond ``VALUE_DAY_MAX``."""
     # 100 and above are refusals made by the interpreter; see settlement/payments.py
     QUOTE_NOT_FOUND = 100
     QUOTE_EXPIRED = 101

@@ -47,7 +47,7 @@ HASH_KEY = bytes(range(16))
 CREDIT = AccountFlag.CREDIT_NORMAL
 WALLET = AccountFlag.CREDIT_NORMAL | AccountFlag.LIMITED
 _OPEN = struct.Struct("<HHq")
-_FILLED_IN = ("message", "debit_previous", "credit_previous", "party", "result", "reserved", "item")
+_FILLED_IN = ("message", "debit_previous", "credit_previous", "party", "result", "item")
 
 
 def private_key(name: str) -> Ed25519PrivateKey:

@@ -259,5 +259,11 @@ def test_addresses_beyond_the_account_numbers_are_refused(number: int) -> None:
 
 def test_account_flags_have_fixed_values() -> None:
     """The flags are stored, so their values never change."""
-    assert {flag.name: flag.value for flag in AccountFlag} == {"CREDIT_NORMAL": 1, "LIMITED": 2, "CLOSED": 4}
+    assert {flag.name: flag.value for flag in AccountFlag} == {
+        "CREDIT_NORMAL": 1,
+        "LIMITED": 2,
+        "CLOSED": 4,
+        "CAPPED": 8,
+        "METERED": 16,
+    }
     assert AccountFlag.NONE == 0

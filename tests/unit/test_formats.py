@@ -92,7 +92,7 @@ def test_the_page_shows_the_record() -> None:
 def test_the_page_shows_the_flags() -> None:
     """The page names the value of every flag."""
     line = next(line for line in PAGE.splitlines() if "| `flags` |" in line)
-    assert all(f" {flag.value} {str(flag.name).lower()}" in line for flag in Flag if flag)
+    assert all(f" {flag.value} {str(flag.name).lower().replace('_', ' ')}" in line for flag in Flag if flag)
 
 
 @pytest.mark.parametrize("case", VECTORS["refused"], ids=lambda case: f"{case['format']}: {case['what']}")
@@ -135,14 +135,14 @@ def leaf(data: bytes) -> bytes:
     return hashlib.sha256(b"\0" + data).digest()
 
 
-OFFSETS = [*range(0, 64, 8), *range(64, 92, 4), 100, *range(92, 100, 2)]
+OFFSETS = [*range(0, 72, 8), *range(72, 100, 4), 108, *range(100, 108, 2)]
 """Where the fields of a record begin, the widest first."""
-RECORD_SIZE = 104
+RECORD_SIZE = 112
 
 
 def width_of(offset: int) -> int:
     """Give the bytes of the field at an offset."""
-    return 8 if offset < 64 else 2 if 92 <= offset < 100 else 4
+    return 8 if offset < 72 else 2 if 100 <= offset < 108 else 4
 
 
 def read_groups(data: memoryview, widths: list[int], count: int) -> list[list[int]]:
@@ -179,12 +179,12 @@ def read_beside(data: memoryview, body: bytes, entry: tuple[int, ...], position:
     _, _, count, mode, party, code = entry
     magic, said, optional, zero = struct.unpack_from("<4sIII", body)
     assert (magic, said, optional, zero) == (b"HGT1", count, mode >> 16, 0)
-    names = [0, 8, 32] + [16, 24] * (optional >> 1 & 1) + [64, 68] + [76] * (optional >> 2 & 1) + [94] * (optional & 1)
+    names = [0, 8, 32] + [16, 24] * (optional >> 1 & 1) + [72, 76] + [84] * (optional >> 2 & 1) + [102] * (optional & 1)
     rows = read_groups(memoryview(body)[16:], [width_of(offset) for offset in names], count)
     link = 8 if mode >> 8 & 1 else 4
     links = read_groups(data, [link, link], count)
     size = -(-2 * link * count // 8) * 8
-    filled = [offset for bit, offset in enumerate((32, 64, 68, 80, 84, 96)) if mode >> 9 + bit & 1]
+    filled = [offset for bit, offset in enumerate((32, 72, 76, 88, 92, 104)) if mode >> 9 + bit & 1]
     filled.sort(key=lambda offset: -width_of(offset))
     others = read_groups(data[size:], [width_of(offset) for offset in filled], count) if filled else [[]] * count
     size += -(-sum(width_of(offset) for offset in filled) * count // 8) * 8
@@ -192,8 +192,8 @@ def read_beside(data: memoryview, body: bytes, entry: tuple[int, ...], position:
     for index, (row, (debit, credit), other) in enumerate(zip(rows, links, others, strict=True)):
         here = position + 2 + index
         fields = dict(zip(names, row, strict=True)) | dict(zip(filled, other, strict=True))
-        fields |= {40: position, 72: index, 88: party, 92: code}
-        fields |= {48: here - debit if debit else 0, 56: here - credit if credit else 0}
+        fields |= {48: position, 80: index, 96: party, 100: code}
+        fields |= {56: here - debit if debit else 0, 64: here - credit if credit else 0}
         records.append(record_of(fields))
     return records, size
 

@@ -157,7 +157,7 @@ HEADER = BLOCKS[1].header
         {"entry_count": 0, "transfer_count": 0, "body_size": 48},
         {"body_size": HEADER.body_size + 2**28},
         {"body_size": 47},
-        {"entry_count": 0, "expired_count": 5, "body_size": 48 + 6 * 104},
+        {"entry_count": 0, "expired_count": 5, "body_size": 48 + 6 * 112},
     ],
 )
 def test_headers_that_contradict_themselves_are_refused(changes: dict[str, Any]) -> None:
