@@ -26,6 +26,7 @@ from ledger.errors import IntegrityFailure, MalformedInput
 from ledger.exports import ExportFile, Source
 from ledger.journal import EncodedBlock
 from ledger.machine import Interpreter, Machine
+from ledger.reader import Reader
 from ledger.replay import Follower, Prepared
 from ledger.runtime import Runtime, SystemRuntime
 from ledger.state import AssetTotal
@@ -123,7 +124,13 @@ class _Verifier:
         self._started_ns = self._clock_ns()
         self._genesis = _trusted(source.genesis(), trusted_genesis_hash)
         hash_key = runtime.random_bytes(HASH_KEY_SIZE)
-        self._machine = Machine(self._genesis, interpreter_factory(), hash_key=hash_key, compiled=compiled)
+        self._machine = Machine(
+            self._genesis,
+            interpreter_factory(),
+            hash_key=hash_key,
+            history=Reader(source).recall,
+            compiled=compiled,
+        )
         self._follower = Follower(self._machine, check_signatures=True, clock_ns=self._clock_ns)
         self._message_count = 0
         self._record_count = 0

@@ -17,7 +17,7 @@ from typing import Any, TypeVar, cast
 from numba import njit
 from numba.core.dispatcher import Dispatcher
 
-__all__ = ["Number", "Row", "kernel", "plain", "source_digest"]
+__all__ = ["Number", "Row", "inlined", "kernel", "plain", "source_digest"]
 
 Number = Any
 """In the signature of a kernel: an integer, compiled or a numpy scalar."""
@@ -27,12 +27,19 @@ Row = Any
 # The ledger's kernels, and where their constants come from: a constant is compiled in.
 KERNEL_FILES = (
     "accounts.py",
+    "checks.py",
     "compiled.py",
+    "control.py",
+    "effects.py",
     "groups.py",
     "holds.py",
+    "kernel.py",
+    "meters.py",
     "packing.py",
+    "points.py",
     "posting.py",
     "registry.py",
+    "reversals.py",
     "sections.py",
     "transfers.py",
 )
@@ -51,7 +58,16 @@ def source_digest(own_file: str) -> str:
 
 def kernel(function: _Function) -> _Function:
     """Compile a function on its first call, to run without the interpreter lock; the machine code is kept on disk."""
-    compiled: Any = njit(nogil=True, cache=True)(function)
+    return _compiled(function)
+
+
+def inlined(function: _Function) -> _Function:
+    """Compile a kernel that every command passes through; whoever calls it gets its code instead of a call."""
+    return _compiled(function, forceinline=True)
+
+
+def _compiled(function: _Function, *, forceinline: bool = False) -> _Function:
+    compiled: Any = njit(nogil=True, cache=True, forceinline=forceinline)(function)
     cache: Any = getattr(compiled, "_cache", None)
     if cache is None:
         return function  # NUMBA_DISABLE_JIT: everything is plain, so that a coverage run sees the lines of the kernels

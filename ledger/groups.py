@@ -1,8 +1,9 @@
-"""Hold groups: compiled passes over the hold table that bind, release, move, post or void all holds of a group at once.
+"""Groups of a window: compiled passes over the hold table that bind, release, move, post or void all holds of a group.
 
 A group operation makes no record and cannot be refused: what it does follows from a journaled message, and whatever
 could refuse a post was checked when each hold was made. A *member* of a group is the index of the whole (a payment)
-that a hold belongs to. ``ledger.posting`` offers these functions.
+that a hold belongs to. What changes balances names the position at which it does: the last one that was given out.
+``ledger.posting`` offers these functions. The hold groups that clients make are not meant here: their ``group`` is 0.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ledger.compiled import Number, kernel
+from ledger.control import HOLD_TOP
 from ledger.errors import InvariantViolation
-from ledger.holds import BOUND, FREE, HOLD_TOP, OPEN, end_hold, give_back
+from ledger.holds import BOUND, FREE, OPEN, end_hold, give_back, release_use
+from ledger.points import write_point
 from ledger.registry import Array, IdStatus
 from ledger.state import State
 
@@ -49,8 +52,9 @@ def _collect(holds: Array, top: Number, group: Number, chosen: Array, choose_all
 def _end_all(
     slots: Array,
     holds: Array,
-    hold_entries: Array,
+    links: Array,
     accounts: Array,
+    meters: Array,
     entries: Array,
     free: Array,
     control: Array,
@@ -62,8 +66,12 @@ def _end_all(
     for i in range(slots.size):
         slot = np.int64(slots[i])
         hold = holds[slot]
-        end_hold(hold, accounts, hold["amount"] if is_post else 0, entries[hold_entries[slot]], status)
-        lowest = min(lowest, accounts[hold["debit"]]["debits_pending"], accounts[hold["credit"]]["credits_pending"])
+        debit, credit = accounts[hold["debit"]], accounts[hold["credit"]]
+        posted = np.int64(hold["amount"]) if is_post else np.int64(0)
+        if hold["counted"] != 0:
+            release_use(hold, debit, hold["amount"] - posted, meters, control)
+        end_hold(hold, debit, credit, posted, entries[links[slot]["entry"]], status)
+        lowest = min(lowest, debit["debits_pending"], credit["credits_pending"])
         give_back(slot, free, control)
     return lowest
 
@@ -87,6 +95,13 @@ def _move_all(slots: Array, holds: Array, group: Number, members: Array) -> None
         hold = holds[np.int64(slots[i])]
         hold["group"] = group
         hold["member"] = members[hold["member"]]
+
+
+@kernel
+def _write_points(points: Array, control: Array, accounts: Array, numbers: Array, position: Number) -> None:
+    """Write a point of each of some accounts."""
+    for number in numbers:
+        write_point(points, control, accounts, number, position)
 
 
 def group_holds(state: State, group: int) -> Array:
@@ -122,24 +137,25 @@ def group_release(state: State, group: int) -> int:
     return len(slots)
 
 
-def group_post(state: State, group: int, selected: npt.NDArray[np.bool_] | None) -> int:
+def group_post(state: State, group: int, selected: npt.NDArray[np.bool_] | None, *, position: int) -> int:
     """Post the holds of a group, bound and open alike, wholly; gives how many.
 
     Args:
         state: changed in place.
         group: the group.
         selected: for each member whether it is posted; ``None`` posts all.
+        position: the last journal position that was given out, of the message that asks for it or of its last record.
 
     Raises:
         InvariantViolation: 0 is no group, or a member lies beyond ``selected``; nothing has changed. Or a counter was
             wrong before.
     """
-    return _end(state, group, selected, is_post=True)
+    return _end(state, group, selected, position, is_post=True)
 
 
-def group_void(state: State, group: int, selected: npt.NDArray[np.bool_] | None) -> int:
+def group_void(state: State, group: int, selected: npt.NDArray[np.bool_] | None, *, position: int) -> int:
     """Void the holds of a group, bound and open alike; gives how many. Arguments and errors as for ``group_post``."""
-    return _end(state, group, selected, is_post=False)
+    return _end(state, group, selected, position, is_post=False)
 
 
 def group_move(state: State, source: int, target: int, members: npt.NDArray[np.uint32]) -> int:
@@ -161,13 +177,16 @@ def group_move(state: State, source: int, target: int, members: npt.NDArray[np.u
     return len(slots)
 
 
-def _end(state: State, group: int, selected: Any, *, is_post: bool) -> int:
+def _end(state: State, group: int, selected: Any, position: int, *, is_post: bool) -> int:
     slots = _slots_of(state, group, selected)
+    holds = state.hold_table.array
+    numbers = np.unique(np.concatenate((holds["debit"][slots], holds["credit"][slots])))
     lowest = _end_all(
         slots,
-        state.hold_table.array,
-        state.hold_entries.array,
+        holds,
+        state.hold_links.array,
         state.account_rows,
+        state.meters.array,
         state.registry.entries,
         state.free_slots.array,
         state.control,
@@ -175,6 +194,9 @@ def _end(state: State, group: int, selected: Any, *, is_post: bool) -> int:
     )
     if lowest < 0:
         raise InvariantViolation("I3: a group was ended whose holds were not all counted as pending")
+    if len(slots):
+        state.reserve_points(len(numbers))
+        _write_points(state.points.array, state.control, state.account_rows, numbers, position)
     return len(slots)
 
 

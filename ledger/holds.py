@@ -1,8 +1,9 @@
 """The table of living holds and the heap of their deadlines: what the kernels do to them.
 
-A hold lies in a slot; a slot is used again as soon as its hold has ended. The heap has one element for each deadline
-that was set. Elements are not removed when their hold ends or is bound: they are stale, and go when they come to the
-top and would be due, or all at once when they are the majority.
+A hold lies in a slot; a slot is used again as soon as its hold has ended. The slots of a hold group make a circle, a
+hold in no group is a circle by itself, and a circle ends as a whole. The heap has one element for each deadline that
+was set. Elements are not removed when their hold ends or is bound: they are stale, and go when they come to the top and
+would be due, or all at once when they are the majority.
 
 Everything here is compiled and trusts its arguments; ``ledger.state`` owns the arrays and makes room in them.
 """
@@ -12,10 +13,13 @@ from __future__ import annotations
 import numpy as np
 
 from ledger.compiled import Number, Row, kernel
+from ledger.control import DEADLINE_COUNT, FREE_COUNT, HOLD_COUNT, HOLD_TOP
+from ledger.meters import give_back as give_back_use
+from ledger.points import write_point
 from ledger.registry import Array, IdStatus, tag_of
 from ledger.transfers import Flag
 
-__all__ = ["DEADLINE", "HOLD"]
+__all__ = ["DEADLINE", "HOLD", "HOLD_LINK"]
 
 HOLD = np.dtype(
     [
@@ -29,51 +33,44 @@ HOLD = np.dtype(
         ("group", "<u4"),
         ("member", "<u4"),
         ("party", "<u4"),
-        ("status", "<u4"),
+        ("status", "<u2"),
+        ("counted", "<u2"),
     ]
 )
-"""One hold, 64 bytes. ``deadline``: nanoseconds, 0 for none. ``status``: 0 free, 1 open, 2 bound."""
+"""One hold, 64 bytes. ``deadline``: nanoseconds, 0 for none. ``status``: 0 free, 1 open, 2 bound. ``counted``: 1 + the
+business day on which the debit account's meter counted it, 0 if it did not."""
+
+HOLD_LINK = np.dtype([("entry", "<u4"), ("next", "<u4")])
+"""Beside each hold: the number of its registry entry, and the next slot of its circle."""
 
 DEADLINE = np.dtype([("deadline", "<i8"), ("position", "<u8"), ("slot", "<u8")])
 """One element of the heap: stale once its slot holds no open hold of that position."""
 
 FREE, OPEN, BOUND = 0, 1, 2
 
-# Fields of the state's ``control``, which the compiled functions share.
-ACCOUNT_COUNT = 0
-HOLD_TOP = 1
-FREE_COUNT = 2
-HOLD_COUNT = 3
-DEADLINE_COUNT = 4
-
 NANOSECONDS = 1_000_000_000
 
 _BOUND_FLAG = int(Flag.BOUND)
 _LIVING = int(IdStatus.HOLD_OPEN)
 _WORD = np.uint64(0xFFFFFFFF)
+_MARK = 2**15  # no flag of an account
 
 
 @kernel
-def make_hold(
-    command: Row,
-    position: Number,
-    timestamp_ns: Number,
-    number: Number,
-    holds: Array,
-    hold_entries: Array,
-    free: Array,
-    control: Array,
-) -> Number:
-    """Give a new hold a slot; ``number`` is the number of its registry entry."""
+def take_slot(free: Array, control: Array) -> Number:
+    """Give a slot for a new hold."""
+    control[HOLD_COUNT] += 1
     if control[FREE_COUNT] > 0:
         control[FREE_COUNT] -= 1
-        slot = np.int64(free[control[FREE_COUNT]])
-    else:
-        slot = np.int64(control[HOLD_TOP])
-        control[HOLD_TOP] += 1
-    control[HOLD_COUNT] += 1
-    hold_entries[slot] = number
-    hold = holds[slot]
+        return np.int64(free[control[FREE_COUNT]])
+    slot = np.int64(control[HOLD_TOP])
+    control[HOLD_TOP] += 1
+    return slot
+
+
+@kernel
+def fill_hold(command: Row, position: Number, timestamp_ns: Number, counted: Number, hold: Row) -> None:
+    """Make a hold of a command; ``counted`` as in ``HOLD``."""
     hold["id_hi"] = command["id_hi"]
     hold["id_lo"] = command["id_lo"]
     hold["amount"] = command["amount"]
@@ -86,14 +83,38 @@ def make_hold(
     hold["member"] = command["member"]
     hold["party"] = command["party"]
     hold["status"] = BOUND if np.int64(command["flags"]) & _BOUND_FLAG else OPEN
-    return slot
+    hold["counted"] = counted
 
 
 @kernel
-def end_hold(hold: Row, accounts: Array, posted: Number, entry: Row, status: Number) -> None:
+def join_circle(links: Array, slot: Number, fresh: Number) -> None:
+    """Put the hold of a fresh slot, which is by itself, into another one's circle."""
+    links[fresh]["next"] = links[slot]["next"]
+    links[slot]["next"] = fresh
+
+
+@kernel
+def is_over(hold: Row, timestamp_ns: Number) -> Number:
+    """Whether a hold's own deadline has come."""
+    return hold["deadline"] != 0 and hold["deadline"] <= timestamp_ns
+
+
+@kernel
+def is_circle_over(holds: Array, links: Array, slot: Number, timestamp_ns: Number) -> Number:
+    """Whether the deadline of any hold of a circle has come."""
+    place = np.int64(slot)
+    while True:
+        if is_over(holds[place], timestamp_ns):
+            return True
+        place = np.int64(links[place]["next"])
+        if place == slot:
+            return False
+
+
+@kernel
+def end_hold(hold: Row, debit: Row, credit: Row, posted: Number, entry: Row, status: Number) -> None:
     """End a living hold, posting ``posted`` of it: its id knows the position again; its slot is not given back yet."""
     amount = hold["amount"]
-    debit, credit = accounts[hold["debit"]], accounts[hold["credit"]]
     debit["debits_pending"] -= amount
     credit["credits_pending"] -= amount
     debit["debits_posted"] += posted
@@ -104,10 +125,9 @@ def end_hold(hold: Row, accounts: Array, posted: Number, entry: Row, status: Num
 
 
 @kernel
-def revive_hold(hold: Row, slot: Number, accounts: Array, posted: Number, entry: Row) -> None:
+def revive_hold(hold: Row, slot: Number, debit: Row, credit: Row, posted: Number, entry: Row) -> None:
     """Take back ``end_hold``."""
     amount = hold["amount"]
-    debit, credit = accounts[hold["debit"]], accounts[hold["credit"]]
     debit["debits_pending"] += amount
     credit["credits_pending"] += amount
     debit["debits_posted"] -= posted
@@ -118,11 +138,46 @@ def revive_hold(hold: Row, slot: Number, accounts: Array, posted: Number, entry:
 
 
 @kernel
+def release_use(hold: Row, debit: Row, released: Number, meters: Array, control: Array) -> None:
+    """Give back to the debit account's meter what a hold releases that it counted; below zero takes that back."""
+    give_back_use(meters[debit["meter"]], np.int64(hold["counted"]), released, control)
+
+
+@kernel
 def give_back(slot: Number, free: Array, control: Array) -> None:
     """Let a slot be used again."""
     free[control[FREE_COUNT]] = slot
     control[FREE_COUNT] += 1
     control[HOLD_COUNT] -= 1
+
+
+@kernel
+def give_back_circle(slot: Number, links: Array, free: Array, control: Array) -> None:
+    """Let all slots of a circle be used again."""
+    place = np.int64(slot)
+    while True:
+        give_back(place, free, control)
+        place = np.int64(links[place]["next"])
+        if place == slot:
+            return
+
+
+@kernel
+def write_circle_points(
+    slot: Number, holds: Array, links: Array, points: Array, accounts: Array, control: Array, position: Number
+) -> None:
+    """Write a point of each account of a circle's holds, once; an account is marked until all have theirs."""
+    for is_marking in (True, False):
+        place = np.int64(slot)
+        while True:
+            for number in (np.int64(holds[place]["debit"]), np.int64(holds[place]["credit"])):
+                flags = np.int64(accounts[number]["flags"])
+                if is_marking and not flags & _MARK:
+                    write_point(points, control, accounts, number, position)
+                accounts[number]["flags"] = flags | _MARK if is_marking else flags & ~_MARK
+            place = np.int64(links[place]["next"])
+            if place == slot:
+                break
 
 
 @kernel
@@ -194,3 +249,20 @@ def due_slots(heap: Array, control: Array, holds: Array, timestamp_ns: Number) -
             visit[kept] = np.int64(heap[i]["slot"])
             kept += 1
     return visit[:kept].copy()
+
+
+@kernel
+def first_of_circles(slots: Array, links: Array, top: Number) -> Array:
+    """Say which of some slots are the first of their circle among them, in the order they come in."""
+    is_first = np.ones(slots.size, np.bool_)
+    is_seen = np.zeros(top, np.bool_)
+    for i in range(slots.size):
+        slot = np.int64(slots[i])
+        if is_seen[slot]:
+            is_first[i] = False
+            continue
+        place = np.int64(links[slot]["next"])
+        while place != slot:
+            is_seen[place] = True
+            place = np.int64(links[place]["next"])
+    return is_first

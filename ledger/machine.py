@@ -16,13 +16,19 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from ledger import merkle, messages, posting, signatures
 from ledger.errors import Conflict, InvariantViolation, LedgerError
 from ledger.genesis import Genesis, directory, genesis_hash, network_hash
 from ledger.messages import Envelope, Message
+from ledger.meters import business_day, business_day_start_ns
+from ledger.points import POINT
+from ledger.recall import RecentRecords
+from ledger.registry import Array
+from ledger.reversals import Recall
 from ledger.state import State
-from ledger.transfers import NO_MESSAGE, TRANSFER, Result, Transfers
+from ledger.transfers import NO_MESSAGE, TRANSFER, Result, Transfers, transfers
 
 __all__ = [
     "Admitted",
@@ -79,7 +85,8 @@ class Draft:
     """The contents of a block before it is sealed.
 
     ``transfers`` has the records of all entries in order, the ``expired_count`` expiries first. ``outcomes`` has, for
-    each message offered, its answer or the reason why it is not in the block.
+    each message offered, its answer or the reason why it is not in the block. ``points`` has the balance points that
+    fell due, dtype ``POINT``, in the order of what happened; they are no part of the block.
     """
 
     height: int
@@ -89,10 +96,11 @@ class Draft:
     entries: tuple[Entry, ...]
     transfers: Transfers
     outcomes: tuple[Answer | LedgerError, ...]
+    points: Array = field(default_factory=lambda: np.empty(0, POINT))
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing was journaled: such a draft is no block, and the machine has not moved."""
+        """Whether nothing was journaled: such a draft is no block, and the machine has not moved but into its day."""
         return not self.entries and not self.expired_count
 
 
@@ -131,6 +139,12 @@ class Interpreter(Protocol):
     def expired(self, machine: Machine, records: Transfers) -> None:
         """Take note of holds that expired at the head of a block."""
 
+    def begin_day(self, machine: Machine, day: int) -> None:
+        """Let dated rules take effect: a later business day has begun, before anything else of its first block.
+
+        An attempt that becomes no block may begin a day too; the blocks that follow are then of this day or later.
+        """
+
 
 class Context:
     """What an interpreter may touch while it executes one message."""
@@ -146,6 +160,11 @@ class Context:
         self.count = 0
         self.in_columns = False
 
+    @property
+    def latest_position(self) -> int:
+        """The last position that was given out: the message's own, or that of its last record."""
+        return self.position + self.count
+
     def post(self, commands: Transfers) -> Transfers:
         """Apply commands and make them records: ``message`` is filled in here; results come back in the same array."""
         if len(commands):
@@ -155,8 +174,10 @@ class Context:
                 commands,
                 timestamp_ns=self.timestamp_ns,
                 first_position=self.position + 1 + self.count,
+                recall=self.machine.recall,
                 compiled=self.machine.compiled,
             )
+            self.machine.recent.add(self.position + 1 + self.count, commands)
             self.records.append(commands)
             self.count += len(commands)
         return commands
@@ -177,13 +198,23 @@ class Context:
 class Machine:
     """Everything one journal determines. Not thread-safe: it belongs to the writer."""
 
-    def __init__(self, genesis: Genesis, interpreter: Interpreter, *, hash_key: bytes, compiled: bool = True) -> None:
+    def __init__(
+        self,
+        genesis: Genesis,
+        interpreter: Interpreter,
+        *,
+        hash_key: bytes,
+        history: Recall | None = None,
+        compiled: bool = True,
+    ) -> None:
         """Stand before block 1.
 
         Args:
             genesis: the trust root.
             interpreter: what messages mean, fresh.
             hash_key: 16 secret bytes for the id table; never visible in any result.
+            history: reads records of blocks that are durable; whoever owns the machine may set it later. Asked only
+                when a transfer is reversed that lies some blocks back.
             compiled: whether the compiled kernel or the same source as a plain loop is used.
         """
         self.genesis = genesis
@@ -191,7 +222,10 @@ class Machine:
         self.network_hash = network_hash(genesis)
         self.interpreter = interpreter
         self.compiled = compiled
+        self.history = history
+        self.recent = RecentRecords()
         self.state = State(hash_key)
+        self._begin_day(business_day(genesis.created_ns))
         self.directory = directory(genesis)
         self.frontier = merkle.Frontier()
         self.answers: dict[tuple[int, str], Answer] = {}
@@ -251,8 +285,11 @@ class Machine:
         Raises:
             InvariantViolation: time did not move on.
         """
-        if timestamp_ns <= self.timestamp_ns:
-            raise InvariantViolation(f"I5: timestamp {timestamp_ns} does not follow {self.timestamp_ns}")
+        if timestamp_ns < self.earliest_ns:
+            raise InvariantViolation(f"I5: timestamp {timestamp_ns} does not follow {self.earliest_ns - 1}")
+        day = business_day(timestamp_ns)
+        if self._begin_day(day):
+            self.interpreter.begin_day(self, day)
         first_position = self.position
         expired = self._expire(timestamp_ns)
         records: list[Transfers] = [expired] if len(expired) else []
@@ -275,18 +312,20 @@ class Machine:
                 entries.append(Entry(admitted.message, context.count, context.in_columns))
                 records.extend(context.records)
             outcomes.append(answer)
-        transfers = _joined(records)
+        joined = _joined(records)
         if entries or len(expired):
             self.height += 1
             self.timestamp_ns = timestamp_ns
+            self.recent.end_block()
         return Draft(
             height=self.height,
             first_position=first_position,
             timestamp_ns=timestamp_ns,
             expired_count=len(expired),
             entries=tuple(entries),
-            transfers=transfers,
+            transfers=joined,
             outcomes=tuple(outcomes),
+            points=self.state.take_points(),
         )
 
     def grow(self, draft: Draft) -> Link:
@@ -298,9 +337,41 @@ class Machine:
         self.frontier.append_many(_leaves(draft.expired_count, draft.entries, draft.transfers))
         return Link(self.previous_hash, self.frontier.size, self.frontier.root())
 
+    @property
+    def earliest_ns(self) -> int:
+        """The first instant at which the next block may be.
+
+        It follows the last block, and lies on no day before the one that has begun: a day may begin with an attempt
+        that becomes no block, and a block of an earlier day would then find other meters here than in a replay.
+        """
+        return max(self.timestamp_ns + 1, business_day_start_ns(self.state.business_day))
+
+    def recall(self, positions: npt.NDArray[np.uint64]) -> Transfers:
+        """Give the records at some ascending positions, also of the block that is being made.
+
+        Raises:
+            InvariantViolation: a record lies further back than this machine can look, and it has no history.
+            IntegrityFailure: the history cannot be read.
+        """
+        count = self.recent.count_before(positions)
+        if count and self.history is None:
+            raise InvariantViolation("a record of long ago is needed, and there is no history")
+        rows = transfers(len(positions))
+        if count and self.history is not None:
+            rows[:count] = self.history(positions[:count])
+        rows[count:] = self.recent.take(positions[count:])
+        return rows
+
     def seal(self, block_hash: bytes) -> None:
         """Name the block that was made from the last draft: the next one follows it."""
         self.previous_hash = block_hash
+
+    def _begin_day(self, day: int) -> bool:
+        """Let a business day begin if it is a later one; says whether it is."""
+        is_later = day > self.state.business_day
+        if is_later:
+            self.state.begin_day(day)
+        return is_later
 
     def _expire(self, timestamp_ns: int) -> Transfers:
         """Expire what is due, at the head of the block, in order of (deadline, id)."""
@@ -312,6 +383,7 @@ class Machine:
             )
             if np.any(due["result"] != Result.OK):
                 raise InvariantViolation("I10: a hold that was due did not expire")
+            self.recent.add(self.position, due)
             self.position += len(due)
             self.interpreter.expired(self, due)
         return due

@@ -13,19 +13,20 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from ledger import journal, merkle, sections
 from ledger.errors import IntegrityFailure, MalformedInput, NotFound
 from ledger.journal import Header
 from ledger.machine import MESSAGE_LEAF, Answer, Entry, record_leaves
 from ledger.sections import Fetch, Layout
-from ledger.store import PART_SIZE, Store
-from ledger.transfers import TRANSFER, Result, Transfers
+from ledger.store import PART_SIZE
+from ledger.transfers import TRANSFER, Result, Transfers, transfers
 
-__all__ = ["History", "Reader"]
+__all__ = ["History", "Readable", "Reader"]
 
 PART_COUNT_MAX = 512
 """Parts kept in memory: 32 MiB."""
@@ -36,6 +37,19 @@ HISTORY_LIMIT_MAX = 1_000
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
+
+
+class Readable(Protocol):
+    """What a reader needs of a store or of an export; see ``ledger.store.Store``."""
+
+    def header(self, height: int) -> bytes:
+        """Give one block's header."""
+
+    def body_part(self, height: int, part: int) -> bytes:
+        """Give one part of a body."""
+
+    def height_of(self, position: int) -> int:
+        """Give the height of the block that holds a position."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,7 +64,7 @@ class History:
 class Reader:
     """Reads one journal at its durable position."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Readable) -> None:
         """Read from ``store``."""
         self._store = store
         self._parts: _Recent[tuple[int, int], bytes] = _Recent(PART_COUNT_MAX)
@@ -112,6 +126,21 @@ class Reader:
         except MalformedInput as error:
             raise IntegrityFailure(error.code, error.sentence, block=height, position=position) from error
         return Entry(message, int(layout.counts[index]))
+
+    def recall(self, positions: npt.NDArray[np.uint64]) -> Transfers:
+        """Give the records at some positions, for ``Machine.history``.
+
+        Raises:
+            IntegrityFailure: at one of them stands no record, or it cannot be read.
+        """
+        rows = transfers(len(positions))
+        for row, position in enumerate(positions.tolist()):
+            try:
+                rows[row] = self.record(position)
+            except NotFound as error:
+                sentence = "The journal has no record where an id was used up."
+                raise IntegrityFailure("RECORD_RECALLED", sentence, position=position) from error
+        return rows
 
     def answer_records(self, answer: Answer) -> Transfers:
         """Give the records that an answered message derived: the same for the first reply and for every retry (I8)."""

@@ -25,17 +25,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ledger.compiled import Number, kernel
+from ledger.compiled import Number, Row, kernel
 from ledger.errors import InvariantViolation
 
-__all__ = ["ENTRY", "POSITION_LIMIT", "Entry", "Growable", "IdStatus", "Registry", "hash_id"]
+__all__ = ["ENTRY", "POSITION_LIMIT", "Entry", "Growable", "IdStatus", "Registry", "aligned_zeros", "hash_id"]
 
 Array = npt.NDArray[Any]
 
 ENTRY = np.dtype([("id_hi", "<u8"), ("id_lo", "<u8"), ("party", "<u4"), ("low", "<u4"), ("tag", "<u2")])
 """One id, 26 bytes. ``tag``: status in the low 4 bits, above them bits 32 ... 43 of the position. ``low``: the
-position's low 32 bits; while the id's hold lives, the slot of the hold instead (the hold knows the position)."""
+position's low 32 bits; while the id's hold lives, the slot of the hold instead, and once its transfer has been reversed
+the slot of the reversal. Hold and reversal know the position."""
 
+LINE_SIZE = 64
+"""Bytes of a line of the processor's cache."""
 POSITION_LIMIT = 2**44
 """Journal positions stay below this: 17 million million."""
 
@@ -52,6 +55,8 @@ class IdStatus(enum.IntEnum):
     HOLD_EXPIRED = 7
     OTHER = 8
     """An applied POST or VOID: the id of the ending, not of the hold."""
+    REVERSED = 9
+    """An applied transfer or POST of which some has been taken back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +178,12 @@ def tag_of(status: Number, position: Number) -> Number:
 
 
 @kernel
+def position_of(entry: Row) -> Number:
+    """Give the position of an entry whose ``low`` is part of it (unsigned 64-bit)."""
+    return ((np.uint64(entry["tag"]) >> np.uint64(4)) << _S32) | np.uint64(entry["low"])
+
+
+@kernel
 def append(
     entries: Array,
     index: Array,
@@ -236,6 +247,14 @@ def respread(index: Array, control: Array, slot_count: Number) -> None:
         control[FRONTIER] = ((np.uint64(edge + 1) << _S32) + control[CAPACITY_OLD] - _ONE) // control[CAPACITY_OLD]
 
 
+def aligned_zeros(count: int, dtype: npt.DTypeLike) -> Array:
+    """Make ``count`` zero elements that begin at a line of the processor's cache: one of 64 bytes is one line."""
+    kind = np.dtype(dtype)
+    room = np.zeros(count * kind.itemsize + LINE_SIZE, np.uint8)
+    start = -room.ctypes.data % LINE_SIZE
+    return room[start : start + count * kind.itemsize].view(kind)
+
+
 class Growable:
     """A zeroed one-dimensional array that grows without copying where the system can remap pages.
 
@@ -258,7 +277,7 @@ class Growable:
             return
         size = count * self.dtype.itemsize
         if size < self._PAGE_BYTES:
-            self._replace(np.zeros(count, self.dtype))
+            self._replace(aligned_zeros(count, self.dtype))
             return
         size += -size % self._PAGE_BYTES
         if not self._remap(count, size):
@@ -358,7 +377,7 @@ class Registry:
                 self._finish_growth()
 
     def look_up(self, party: int, identifier_halves: tuple[int, int]) -> tuple[int, int, int] | None:
-        """Give (entry number, position or hold slot, status) of an id, ``None`` if it is unused."""
+        """Give (entry number, position or slot, status) of an id, ``None`` if it is unused."""
         number = self.number_of(party, identifier_halves)
         if number < 0:
             return None
@@ -366,7 +385,8 @@ class Registry:
         tag = int(entry["tag"])
         low = int(entry["low"])
         status = tag & 15
-        return number, low if status == IdStatus.HOLD_OPEN else (tag >> 4) << 32 | low, status
+        is_slot = status in (IdStatus.HOLD_OPEN, IdStatus.REVERSED)
+        return number, low if is_slot else (tag >> 4) << 32 | low, status
 
     def number_of(self, party: int, identifier_halves: tuple[int, int]) -> int:
         """Give the entry number of an id, negative if it is unused."""

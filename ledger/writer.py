@@ -32,6 +32,7 @@ from ledger.errors import IntegrityFailure, InvariantViolation, LedgerError, Mal
 from ledger.journal import Block
 from ledger.line import Line, Waiting, Work
 from ledger.machine import Admitted, Answer, Draft, Interpreter, Machine
+from ledger.reader import Reader
 from ledger.replay import Follower
 from ledger.runtime import Runtime
 from ledger.store import Store
@@ -99,6 +100,7 @@ class Writer:
         self.failure: BaseException | None = None
         """Why the writer has stopped by itself; ``None`` while it works."""
         self._machine = machine
+        self._machine.history = Reader(store).recall
         self._store = store
         self._private_key = private_key
         self._runtime = runtime
@@ -351,8 +353,8 @@ class Writer:
         return timestamp_ns
 
     def _next_timestamp_ns(self) -> int:
-        """Give the next block's time: the clock's, or just after the last block if the clock has stood still (I5)."""
-        return max(self._runtime.now_ns(), self._machine.timestamp_ns + 1)
+        """Give the next block's time: the clock's, or the first that is possible if the clock has stood still (I5)."""
+        return max(self._runtime.now_ns(), self._machine.earliest_ns)
 
     def _block(self, batch: Iterable[Admitted], timestamp_ns: int) -> Draft:
         """Make one block and wait until it is durable; a draft without records is none."""
@@ -444,7 +446,8 @@ def open_machine(
         genesis = genesis_format.decode(store.genesis())
     except MalformedInput as error:
         raise IntegrityFailure(error.code, error.sentence, block=0) from error
-    machine = Machine(genesis, interpreter_factory(), hash_key=hash_key, compiled=compiled)
+    history = Reader(store).recall
+    machine = Machine(genesis, interpreter_factory(), hash_key=hash_key, history=history, compiled=compiled)
     follower = Follower(machine, check_signatures=False)
     for encoded in store.blocks():
         follower.follow(follower.prepare(encoded))

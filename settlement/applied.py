@@ -6,6 +6,7 @@ import numpy as np
 
 from ledger import posting
 from ledger.errors import InvariantViolation
+from ledger.machine import Context
 from ledger.state import State
 from settlement import answers, packing
 from settlement.book import Book, Group, PaymentState, Window, group_of
@@ -16,19 +17,20 @@ from settlement.statements import ListBody, ProposalBody, body_of, statement_key
 __all__ = ["apply_commit", "book_faults", "check_books"]
 
 
-def apply_commit(book: Book, state: State, window: Window, proposal: ProposalBody) -> None:
+def apply_commit(book: Book, context: Context, window: Window, proposal: ProposalBody) -> None:
     """Post what is selected with the net positions; void incoming, and carry outgoing payments that are not selected.
 
     Raises:
         InvariantViolation: I7, I11 or I13 would not hold.
     """
+    state = context.state
     selections = answers.selections_of(proposal)
     signed = answers.signed_of(window)
     before = _settle_balances(book, state)
-    posting.group_post(state, group_of(window.number, Group.NET), None)
-    _end_incoming(state, window, selections[book.peer])
+    posting.group_post(state, group_of(window.number, Group.NET), None, position=context.latest_position)
+    _end_incoming(context, window, selections[book.peer])
     accepted = accepted_of(signed.acceptances[book.ledger])
-    _end_outgoing(book, state, window, selected=selections[book.ledger], accepted=accepted)
+    _end_outgoing(book, context, window, selected=selections[book.ledger], accepted=accepted)
     _check_moved(book, before, _settle_balances(book, state), proposal)
     for kind in Group:
         if len(posting.group_holds(state, group_of(window.number, kind))):
@@ -47,25 +49,25 @@ _ENDS = (PaymentState.SETTLED, PaymentState.REJECTED, PaymentState.CARRIED)
 Mask = np.ndarray[tuple[int], np.dtype[np.bool_]]
 
 
-def _end_incoming(state: State, window: Window, selected: Mask) -> None:
+def _end_incoming(context: Context, window: Window, selected: Mask) -> None:
     incoming = window.incoming
     waiting = incoming.states == PaymentState.PENDING
     group = group_of(window.number, Group.INCOMING)
-    posting.group_post(state, group, selected)
-    posting.group_void(state, group, ~selected)
+    posting.group_post(context.state, group, selected, position=context.latest_position)
+    posting.group_void(context.state, group, ~selected, position=context.latest_position)
     incoming.states[selected] = PaymentState.SETTLED
     incoming.states[waiting & ~selected] = PaymentState.CARRIED
 
 
-def _end_outgoing(book: Book, state: State, window: Window, *, selected: Mask, accepted: Mask) -> None:
+def _end_outgoing(book: Book, context: Context, window: Window, *, selected: Mask, accepted: Mask) -> None:
     """Post the selected members; move the others to the open window as they stood in the list."""
-    outgoing, following = window.outgoing, book.open_window
+    state, outgoing, following = context.state, window.outgoing, book.open_window
     members = listed_members(window)
     settled, carried = members[selected], members[accepted & ~selected]
     chosen = np.zeros(outgoing.count, np.bool_)
     chosen[settled] = True
     source, target = (group_of(number, Group.OUTGOING) for number in (window.number, following.number))
-    posting.group_post(state, source, chosen)
+    posting.group_post(state, source, chosen, position=context.latest_position)
     body = body_of(window.statements[statement_key("list", book.ledger)], ListBody)
     moved = np.full(outgoing.count, posting.STAY, np.uint32)
     first = following.outgoing.append(packing.rows_of(body)[accepted & ~selected])

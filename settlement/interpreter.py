@@ -92,6 +92,9 @@ class Settlement:
         else:
             HANDLERS[admitted.envelope.topic].execute(self.book, admitted, context)
 
+    def begin_day(self, machine: Machine, day: int) -> None:
+        """Let dated rules take effect: there are none."""
+
     def expired(self, machine: Machine, records: Transfers) -> None:
         """Take note of expired holds: only book transfers have a deadline, and nothing here remembers those.
 

@@ -258,7 +258,8 @@ def _take_acceptance(turn: _Turn[AcceptanceBody], context: Context) -> None:
     outgoing.rows["creditor_amount"][kept] = amounts[accepted]
     ended = np.zeros(outgoing.count, np.bool_)
     ended[rejected] = True
-    posting.group_void(context.state, group_of(turn.window.number, Group.OUTGOING), ended)
+    group = group_of(turn.window.number, Group.OUTGOING)
+    posting.group_void(context.state, group, ended, position=context.latest_position)
     refunds.release(turn.book, outgoing.rows[rejected])
 
 
@@ -389,11 +390,12 @@ def _authorise_decision(turn: _Turn[DecisionBody]) -> None:
 def _execute_decision(turn: _Turn[DecisionBody], context: Context) -> None:
     window, body = turn.window, turn.body
     if not body.commit:
-        posting.group_void(context.state, group_of(window.number, Group.NET), None)
+        group = group_of(window.number, Group.NET)
+        posting.group_void(context.state, group, None, position=context.latest_position)
         window.state = WindowState.ACCEPTED
         return
     proposal = body_of(turn.other("proposal", attempt=body.attempt), ProposalBody)
-    apply_commit(turn.book, context.state, window, proposal)
+    apply_commit(turn.book, context, window, proposal)
     window.state = WindowState.SETTLED
     window.settled_ns, window.settled_position = context.timestamp_ns, context.position
     check_books(turn.book, context.state)

@@ -93,6 +93,7 @@ class FixtureInterpreter:
     def __init__(self) -> None:
         self.executed_count = 0
         self.expired_count = 0
+        self.days: list[int] = []
 
     def begin(self, machine: Machine) -> None:
         """Nothing exists before the first block."""
@@ -160,6 +161,10 @@ class FixtureInterpreter:
             context.post(commands)
         elif kind == "columns":
             context.post_columns(admitted.content, party=admitted.party, code=9)
+
+    def begin_day(self, machine: Machine, day: int) -> None:  # noqa: ARG002 - of the protocol
+        """Remember the days that have begun."""
+        self.days.append(day)
 
     def expired(self, machine: Machine, records: Transfers) -> None:  # noqa: ARG002 - of the protocol
         """Count them."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ledger import posting
 from ledger.accounts import AccountFlag
+from ledger.reversals import Recall
 from ledger.state import State
-from ledger.transfers import Result, Transfers, transfers
+from ledger.transfers import TRANSFER, Result, Transfers, transfers
 
 SECOND = 10**9
 NOW = 1_000 * SECOND
@@ -51,11 +53,21 @@ class Ledger:
         self.compiled = compiled
         self.position = 100
         self.now = NOW
+        self.records: list[tuple[int, Transfers]] = []
+        self.recall: Recall = self.recalled
 
     def post(self, *commands: Transfers) -> Transfers:
         """Post commands as one batch and give the records; the state is checked."""
         batch = np.concatenate(commands)
-        posting.post(self.state, batch, timestamp_ns=self.now, first_position=self.position, compiled=self.compiled)
+        posting.post(
+            self.state,
+            batch,
+            timestamp_ns=self.now,
+            first_position=self.position,
+            recall=self.recall,
+            compiled=self.compiled,
+        )
+        self.records.append((self.position, batch.copy()))
         self.position += len(batch)
         self.state.check()
         return batch
@@ -67,6 +79,11 @@ class Ledger:
     def result(self, one: Transfers) -> Result:
         """Post one command by itself and give its result."""
         return self.results(one)[0]
+
+    def recalled(self, positions: npt.NDArray[np.uint64]) -> Transfers:
+        """Give the records at some positions, of all that was posted here."""
+        rows = {first + i: batch[i] for first, batch in self.records for i in range(len(batch))}
+        return np.array([rows[position] for position in positions.tolist()], TRANSFER)
 
     def counters(self, number: int) -> tuple[int, int, int, int]:
         """Give debits posted and pending, credits posted and pending of an account."""

@@ -30,7 +30,7 @@ FILE_LINES_MAX = 600
 # Functions that may be longer, as "path::name": (lines, reason). A kernel's order is its proof. An entry that became
 # too generous fails, so that they only shrink.
 LONG_FUNCTIONS: dict[str, tuple[int, str]] = {
-    "ledger/posting.py::_post": (104, "the kernel's loop: the order of checks and writes is its proof"),
+    "ledger/kernel.py::apply_commands": (162, "the kernel's loop: the order of checks and writes is its proof"),
 }
 
 # Files that may use floats, with the reason. No amount of a ledger ever passes through them as a float.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,19 +17,29 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from ledger import posting
 from ledger.accounts import AccountFlag
+from ledger.control import REVERSAL_COUNT
 from ledger.errors import Rejected
+from ledger.meters import UNLIMITED, ClassLimits
 from ledger.registry import IdStatus
 from ledger.state import State
-from ledger.transfers import NO_MESSAGE, Flag, Result, Transfers, transfers
+from ledger.transfers import NO_MESSAGE, Flag, Result, Transfers
 from tests.property.model import Account, Command, Model
+from tests.property.universe import (
+    ACCOUNTS,
+    CLASSES,
+    FLAGS,
+    GROUPS,
+    HUGE,
+    IDENTIFIERS,
+    MEMBERS,
+    PARTIES,
+    Log,
+    array_of,
+    commands_of,
+    random_commands,
+)
 
-ACCOUNTS = 6
-IDS = 40
-PARTIES = 2
-GROUPS = 3
-MEMBERS = 4
 SECOND = 10**9
-HUGE = 2**63 - 1
 
 STATUSES = {
     "transfer": IdStatus.POSTED,
@@ -37,82 +49,59 @@ STATUSES = {
     "voided": IdStatus.HOLD_VOIDED,
     "expired": IdStatus.HOLD_EXPIRED,
 }
-
-# The ids have both halves in use, so that a kernel that forgot one of them is found out.
-IDENTIFIERS = [(number % 3) << 64 | number // 3 for number in range(IDS)]
-
-FLAGS = [
-    Flag.NONE,
-    Flag.PENDING,
-    Flag.POST,
-    Flag.VOID,
-    Flag.EXPIRE,
-    Flag.LINKED,
-    Flag.PENDING | Flag.LINKED,
-    Flag.POST | Flag.LINKED,
-    Flag.VOID | Flag.LINKED,
-    Flag.PENDING | Flag.BOUND,
-    Flag.PENDING | Flag.BOUND | Flag.LINKED,
-    Flag.POST | Flag.VOID,
-    Flag.EXPIRE | Flag.LINKED,
-    Flag.BOUND,
-]
-WEIGHTS = [20, 20, 12, 8, 3, 8, 6, 5, 3, 5, 2, 1, 1, 1]
-
-
-def array_of(commands: list[Command]) -> Transfers:
-    """Make the kernel's form of the model's commands."""
-    result = transfers(len(commands))
-    for row, command in zip(result, commands, strict=True):
-        for name, value in command.items():
-            if name in {"id", "related"}:
-                row[name + "_hi"], row[name + "_lo"] = value >> 64, value & (2**64 - 1)
-            else:
-                row[name] = value
-    return result
-
-
-def commands_of(array: Transfers) -> list[Command]:
-    """Make the model's form of the kernel's commands."""
-    return [
-        {
-            "id": int(row["id_hi"]) << 64 | int(row["id_lo"]),
-            "related": int(row["related_hi"]) << 64 | int(row["related_lo"]),
-            **{name: int(row[name]) for name in array.dtype.names or () if not name.startswith(("id_", "related_"))},
-        }
-        for row in array
-    ]
+CLASSED, CAPPED = (1, 3, 5), (2, 3, 4)
+"""Accounts that have a class (all of them credit-normal), and accounts that have a maximum."""
 
 
 class Trio:
     """The compiled kernel, the plain loop and the model, side by side and always compared."""
 
-    def __init__(self, minimums: list[int]) -> None:
+    def __init__(self, minimums: list[int], maximums: list[int] | None = None) -> None:
         """Open the same accounts everywhere: all combinations of side and limit, the last two in another asset."""
         self.compiled, self.plain = State(b"one secret key of many bytes"), State(b"another key of many bytes")
-        self.model = Model()
+        self.history: list[Callable[[State], object]] = []
+        self.model = Model(year=1970, year_of={0: 1970})
+        self.log = Log()
         self.position = 7
         self.now = 1
         self.seen: set[Result] = set()
+        tops = maximums or [150]
+        for klass in range(1, CLASSES + 1):
+            self.set_class_limits(klass, maximum=UNLIMITED, item=45 * klass, day=200 * klass, year=900 * klass)
         for number in range(1, ACCOUNTS + 1):
-            flags = AccountFlag(number % 4)
-            asset = 1 if number < ACCOUNTS - 1 else 2
-            for state in (self.compiled, self.plain):
-                state.open_account(owner=1, asset=asset, code=9, flags=flags, minimum=minimums[number % len(minimums)])
-            self.model.accounts[number] = Account(
-                asset,
-                bool(flags & AccountFlag.CREDIT_NORMAL),
-                bool(flags & AccountFlag.LIMITED),
-                minimums[number % len(minimums)],
+            minimum, maximum = minimums[number % len(minimums)], tops[number % len(tops)]
+            self.open(number, minimum, maximum if number in CAPPED else None, 1 if number in CLASSED else 0)
+
+    def everywhere(self, change: Callable[[State], object]) -> None:
+        """Do something to both states, and remember it."""
+        self.history.append(change)
+        for state in (self.compiled, self.plain):
+            change(state)
+
+    def open(self, number: int, minimum: int, maximum: int | None, klass: int) -> None:
+        """Open an account."""
+        flags, asset = AccountFlag(number % 4), 1 if number < ACCOUNTS - 1 else 2
+        self.everywhere(
+            lambda state: state.open_account(
+                owner=1, asset=asset, code=9, flags=flags, minimum=minimum, maximum=maximum, klass=klass
             )
+        )
+        self.model.accounts[number] = Account(
+            asset=asset,
+            credit_normal=bool(flags & AccountFlag.CREDIT_NORMAL),
+            limited=bool(flags & AccountFlag.LIMITED),
+            minimum=minimum,
+            maximum=maximum,
+            klass=klass or None,
+        )
 
     def post(self, commands: Transfers, *, seconds: int) -> None:
         """Expire what is due, then post, everywhere; compare all there is."""
         self.now += seconds * SECOND // 2 + 1
         due = posting.due(self.compiled, self.now)
         assert np.array_equal(due, posting.due(self.plain, self.now))
-        keys = self.model.due(self.now)
-        assert [(row["party"], row["related"]) for row in commands_of(due)] == keys
+        named = [((row["party"], row["related"]), bool(row["flags"] & Flag.GROUP)) for row in commands_of(due)]
+        assert named == self.model.due(self.now)
         assert np.all(due["message"] == NO_MESSAGE)
         records = self.compare(np.concatenate([due, commands]))
         assert not np.any(records["result"][: len(due)])
@@ -120,14 +109,22 @@ class Trio:
     def compare(self, commands: Transfers) -> Transfers:
         """Post the same commands three times."""
         before = self.compiled.money_digest()
-        again = commands.copy()
-        expected = self.model.post(commands_of(commands), now=self.now, first=self.position)
-        posting.post(self.compiled, commands, timestamp_ns=self.now, first_position=self.position)
-        posting.post(self.plain, again, timestamp_ns=self.now, first_position=self.position, compiled=False)
+        asked, again = commands.copy(), commands.copy()
+        first, now = self.position, self.now
+        expected = self.model.post(commands_of(commands), now=now, first=first)
+
+        def do(state: State, rows: Transfers, *, compiled: bool) -> None:
+            posting.post(state, rows, timestamp_ns=now, first_position=first, recall=self.log, compiled=compiled)
+
+        do(self.compiled, commands, compiled=True)
+        do(self.plain, again, compiled=False)
+        self.history.append(lambda state: do(state, asked.copy(), compiled=True))
         assert commands.tobytes() == again.tobytes()
         assert commands_of(commands) == expected
+        assert self.compiled.take_points().tobytes() == self.plain.take_points().tobytes()
         if not np.any(commands["result"] == Result.OK):
             assert self.compiled.money_digest() == before
+        self.log.add(first, commands)
         self.position += len(commands)
         self.seen |= {Result(int(result)) for result in np.unique(commands["result"])}
         return commands
@@ -135,8 +132,8 @@ class Trio:
     def bind(self, group: int, *, bound: bool) -> None:
         """Bind or release a group."""
         members = self.model.members(group)
-        for state in (self.compiled, self.plain):
-            assert (posting.group_bind if bound else posting.group_release)(state, group) == len(members)
+        act = posting.group_bind if bound else posting.group_release
+        self.everywhere(lambda state: _expect(act(state, group), len(members)))
         for hold in members.values():
             hold.bound = bound
 
@@ -144,16 +141,15 @@ class Trio:
         """Post or void the selected members of a group."""
         members = self.model.members(group)
         chosen = [key for key, hold in members.items() if selected is None or selected[hold.member]]
-        for state in (self.compiled, self.plain):
-            assert (posting.group_post if posts else posting.group_void)(state, group, selected) == len(chosen)
+        act, position = posting.group_post if posts else posting.group_void, self.position - 1
+        self.everywhere(lambda state: _expect(act(state, group, selected, position=position), len(chosen)))
         for key in chosen:
             self.model.end(key, "posted" if posts else "voided", members[key].amount)
 
     def move(self, source: int, target: int, members: npt.NDArray[np.uint32]) -> None:
         """Move some members of a group to another one."""
         moving = [hold for hold in self.model.members(source).values() if members[hold.member] != posting.STAY]
-        for state in (self.compiled, self.plain):
-            assert posting.group_move(state, source, target, members) == len(moving)
+        self.everywhere(lambda state: _expect(posting.group_move(state, source, target, members), len(moving)))
         for hold in moving:
             hold.group, hold.member = target, int(members[hold.member])
 
@@ -161,15 +157,55 @@ class Trio:
         """Close an account, or open it again."""
         account = self.model.accounts[number]
         is_idle = not account.pending_debits and not account.pending_credits and account.debits == account.credits
-        for state in (self.compiled, self.plain):
-            if account.closed:
-                state.reopen_account(number)
-            elif is_idle:
-                state.close_account(number)
-            else:
+        if account.closed:
+            self.everywhere(lambda state: state.reopen_account(number))
+        elif is_idle:
+            self.everywhere(lambda state: state.close_account(number))
+        else:
+            for state in (self.compiled, self.plain):
                 with pytest.raises(Rejected):
                     state.close_account(number)
         account.closed = not account.closed and is_idle
+
+    def set_limit(self, number: int, *, minimum: int | None, maximum: int | None) -> None:
+        """Change an open account's limits."""
+        account = self.model.accounts[number]
+        if account.closed:
+            return
+        self.everywhere(lambda state: state.set_limit(number, minimum=minimum, maximum=maximum))
+        if minimum is not None:
+            account.limited, account.minimum = True, minimum
+        account.maximum = account.maximum if maximum is None else maximum
+
+    def set_class(self, number: int, klass: int) -> None:
+        """Give an open credit-normal account another class."""
+        account = self.model.accounts[number]
+        if account.closed or not account.credit_normal:
+            return
+        self.everywhere(lambda state: state.set_class(number, klass))
+        if klass or account.maximum is not None or account.klass is not None:
+            account.klass = klass
+
+    def set_class_limits(self, klass: int, *, maximum: int, item: int, day: int, year: int) -> None:
+        """Change the limits of a class."""
+        limits = ClassLimits(maximum, item, day, year)
+        self.everywhere(lambda state: state.set_class_limits(klass, limits))
+        self.model.classes[klass] = {"maximum": maximum, "item": item, "day": day, "year": year}
+
+    def begin_day(self, days: int) -> None:
+        """Begin a business day some days later."""
+        day = self.model.day + days
+        self.everywhere(lambda state: state.begin_day(day))
+        self.model.begin_day(day, (dt.date(1970, 1, 1) + dt.timedelta(days=day)).year)
+
+    def reopen(self) -> None:
+        """Make a state anew from all that happened; it must be the same money, and goes on instead of the other."""
+        state = State(b"the key of another process")
+        for change in self.history:
+            change(state)
+        state.take_points()
+        assert state.money_digest() == self.compiled.money_digest()
+        self.compiled = state
 
     def check(self) -> None:
         """Compare counters, holds, ids and digests, and let the states check themselves."""
@@ -177,10 +213,24 @@ class Trio:
             state.check()
         assert self.compiled.money_digest() == self.plain.money_digest()
         for number, account in self.model.accounts.items():
-            view = self.compiled.account(number)
+            view, limits = self.compiled.account(number), self.compiled.limits(number)
             assert (view.debits_posted, view.credits_posted) == (account.debits, account.credits)
             assert (view.debits_pending, view.credits_pending) == (account.pending_debits, account.pending_credits)
             assert (view.last, view.available, view.is_closed) == (account.last, account.available(), account.closed)
+            assert limits.minimum == (account.minimum if account.limited else None)
+            assert (limits.maximum, limits.klass) == (account.maximum, account.klass or 0)
+            assert (limits.day_used, limits.year_used) == (account.day_used, account.year_used)
+            assert self.compiled.accounts["count"][number] == account.records % 2**16
+        self.check_holds()
+        rows = self.compiled.reversals.array[: self.compiled.control[REVERSAL_COUNT]]
+        found = {int(row["position"]): (int(row["amount"]), int(row["reversed"])) for row in rows}
+        expected = {self.model.ids[key][0]: (self.model.moved[key][0], n) for key, n in self.model.reversed.items()}
+        assert found == expected
+        for party, identifier in {*self.model.ids, *((party, IDENTIFIERS[-1]) for party in range(PARTIES))}:
+            self.check_id(party, identifier)
+
+    def check_holds(self) -> None:
+        """Compare the living holds."""
         assert self.compiled.hold_count == len(self.model.holds)
         rows = self.compiled.holds
         for row, (key, hold) in zip(
@@ -190,8 +240,7 @@ class Trio:
             assert (row["amount"], row["deadline"], row["position"]) == (hold.amount, hold.deadline, hold.position)
             assert (row["debit"], row["credit"]) == (hold.debit, hold.credit)
             assert (row["group"], row["member"], row["status"]) == (hold.group, hold.member, 1 + hold.bound)
-        for party, identifier in {*self.model.ids, *((party, IDENTIFIERS[-1]) for party in range(PARTIES))}:
-            self.check_id(party, identifier)
+            assert row["counted"] == (0 if hold.counted_on is None else hold.counted_on + 1)
 
     def check_id(self, party: int, identifier: int) -> None:
         """Compare what an id became."""
@@ -206,40 +255,29 @@ class Trio:
             if known[1] == "hold":
                 bound = self.model.holds[party, identifier].bound
                 assert entry.status is (IdStatus.HOLD_BOUND if bound else IdStatus.HOLD_OPEN)
+            elif (party, identifier) in self.model.reversed:
+                assert entry.status is IdStatus.REVERSED
             else:
                 assert entry.status is STATUSES[known[1]]
 
 
-def random_commands(generator: np.random.Generator, count: int, *, ids: int) -> Transfers:
-    """Make commands in which everything happens, from a small universe of ids."""
-    result = transfers(count)
-    for name in ("id", "related"):
-        number = generator.integers(0, ids, count)
-        result[name + "_hi"], result[name + "_lo"] = number % 3, number // 3
-    result["debit"] = generator.integers(1, ACCOUNTS + 1, count)
-    result["credit"] = generator.integers(1, ACCOUNTS + 1, count)
-    for side in ("debit", "credit"):
-        result[side][generator.random(count) < 0.02] = generator.choice([0, ACCOUNTS + 1, 2**32 - 1])
-    result["amount"] = generator.integers(0, 60, count)
-    huge = generator.random(count) < 0.02
-    result["amount"][huge] = HUGE - generator.integers(0, 3, int(huge.sum()))
-    result["amount"][generator.random(count) < 0.01] = -1
-    result["flags"] = generator.choice(FLAGS, count, p=np.array(WEIGHTS) / sum(WEIGHTS))
-    result["flags"][generator.random(count) < 0.003] = 64
-    result["timeout_s"] = generator.integers(0, 3, count)
-    result["group"] = generator.integers(0, GROUPS + 1, count)
-    result["member"] = generator.integers(0, MEMBERS, count)
-    result["party"] = generator.integers(0, PARTIES, count)
-    result["code"] = generator.integers(0, 2**16, count)
-    result["result"][generator.random(count) < 0.01] = Result.QUOTE_EXPIRED
-    return result
+def _expect(count: int, expected: int) -> None:
+    assert count == expected
+
+
+def random_step(generator: np.random.Generator, trio: Any) -> None:
+    """Do one of the things that no command does."""
+    if generator.random() < 0.5:
+        random_group_step(generator, trio)
+    else:
+        random_rule_step(generator, trio)
 
 
 def random_group_step(generator: np.random.Generator, trio: Any) -> None:
-    """Do one of the things that no command does."""
+    """Do something to a window's group."""
     group = int(generator.integers(1, GROUPS + 1))
     selected = generator.random(MEMBERS) < 0.5
-    match int(generator.integers(0, 8)):
+    match int(generator.integers(0, 7)):
         case 0 | 1:
             trio.bind(group, bound=True)
         case 2:
@@ -252,8 +290,26 @@ def random_group_step(generator: np.random.Generator, trio: Any) -> None:
             members = generator.integers(0, MEMBERS, MEMBERS).astype(np.uint32)
             members[selected] = posting.STAY
             trio.move(group, int(generator.integers(1, GROUPS + 1)), members)
-        case 6:
-            trio.close(int(generator.integers(1, ACCOUNTS + 1)))
+
+
+def random_rule_step(generator: np.random.Generator, trio: Any) -> None:
+    """Close an account, change what limits one, or begin a day."""
+    number = int(generator.integers(1, ACCOUNTS + 1))
+    match int(generator.integers(0, 6)):
+        case 0:
+            trio.close(number)
+        case 1:
+            minimum, maximum = (int(limit) for limit in generator.integers((-600, 200), (50, 1_200)))
+            kept = int(generator.integers(0, 3))
+            trio.set_limit(number, minimum=minimum if kept else None, maximum=maximum if kept < 2 else None)
+        case 2:
+            trio.set_class(number, int(generator.integers(0, CLASSES + 1)))
+        case 3:
+            maximum, item, day, year = (int(limit) for limit in generator.integers((300, 20, 100, 300), 1_500))
+            klass = int(generator.integers(1, CLASSES + 1))
+            trio.set_class_limits(klass, maximum=maximum, item=item, day=day, year=year)
+        case 4 | 5:
+            trio.begin_day(int(generator.choice([1, 1, 1, 200])))
 
 
 @st.composite
@@ -271,6 +327,8 @@ def batches(draw: st.DrawFn) -> list[Command]:
             "group": st.integers(0, GROUPS),
             "member": st.integers(0, MEMBERS - 1),
             "party": st.integers(0, PARTIES - 1),
+            "minimum": st.sampled_from([0, 0, 0, -20, 5, HUGE, -HUGE]),
+            "value_day": st.sampled_from([0, 0, 0, 20_000, 2**16]),
             "result": st.sampled_from([0, 0, 0, 0, 0, 0, 0, int(Result.PAYEE_CLOSED)]),
         }
     )
@@ -284,10 +342,13 @@ CHOICE = st.lists(st.booleans(), min_size=MEMBERS, max_size=MEMBERS)
 class PostingMachine(RuleBasedStateMachine):
     """Drive all three; Hypothesis looks for the shortest way to make them differ."""
 
-    @initialize(minimums=st.lists(st.integers(-30, 10), min_size=1, max_size=3))
-    def begin(self, minimums: list[int]) -> None:
+    @initialize(
+        minimums=st.lists(st.integers(-30, 10), min_size=1, max_size=3),
+        maximums=st.lists(st.integers(0, 60), min_size=1, max_size=3),
+    )
+    def begin(self, minimums: list[int], maximums: list[int]) -> None:
         """Open the accounts."""
-        self.trio = Trio(minimums)
+        self.trio = Trio(minimums, maximums)
 
     @rule(commands=batches(), seconds=st.integers(0, 3))
     def post(self, commands: list[Command], seconds: int) -> None:
@@ -313,6 +374,44 @@ class PostingMachine(RuleBasedStateMachine):
         """Move members between groups."""
         mapping = np.array([posting.STAY if member < 0 else member for member in members], np.uint32)
         self.trio.move(source, destination, mapping)
+
+    @rule(data=st.data(), amount=st.integers(0, 10), linked=st.booleans())
+    def reverse(self, data: st.DataObject, amount: int, linked: bool) -> None:
+        """Reverse something that was moved, in a chain that may fail behind it."""
+        if not self.trio.model.moved:
+            return
+        (party, related), (_, debit, credit) = data.draw(st.sampled_from(sorted(self.trio.model.moved.items())))
+        command = {"party": party, "related": related, "debit": credit, "credit": debit, "amount": amount}
+        command |= {"id": data.draw(st.sampled_from(IDENTIFIERS)), "flags": int(Flag.REVERSAL)}
+        follower = command | {"id": data.draw(st.sampled_from(IDENTIFIERS))}
+        command["flags"] |= Flag.LINKED if linked else 0
+        self.trio.post(array_of([command, follower]), seconds=0)
+
+    @rule(number=st.integers(1, ACCOUNTS), minimum=st.integers(-50, 50), maximum=st.integers(-50, 50))
+    def set_limit(self, number: int, minimum: int, maximum: int) -> None:
+        """Change an account's limits; what is below zero leaves one as it is."""
+        self.trio.set_limit(number, minimum=minimum, maximum=maximum if maximum >= 0 else None)
+
+    @rule(number=st.integers(1, ACCOUNTS), klass=st.integers(0, CLASSES))
+    def set_class(self, number: int, klass: int) -> None:
+        """Change an account's class."""
+        self.trio.set_class(number, klass)
+
+    @rule(klass=st.integers(1, CLASSES), limits=st.tuples(*[st.integers(0, 60)] * 4))
+    def set_class_limits(self, klass: int, limits: tuple[int, int, int, int]) -> None:
+        """Change the rules."""
+        maximum, item, day, year = limits
+        self.trio.set_class_limits(klass, maximum=maximum, item=item, day=day, year=year)
+
+    @rule(days=st.sampled_from([1, 2, 364, 365, 366]))
+    def begin_day(self, days: int) -> None:
+        """Let a day begin, of this year or a later one."""
+        self.trio.begin_day(days)
+
+    @rule()
+    def reopen(self) -> None:
+        """Make everything anew from what happened."""
+        self.trio.reopen()
 
     @rule(number=st.integers(1, ACCOUNTS))
     def close(self, number: int) -> None:
@@ -340,9 +439,10 @@ def test_the_kernel_agrees_with_the_model() -> None:
     for minimums in ([-200, 0, 20], [-50]):
         trio = Trio(minimums)
         for _ in range(40):
-            trio.post(random_commands(generator, int(generator.integers(1, 20)), ids=300), seconds=1)
-            random_group_step(generator, trio)
+            trio.post(random_commands(generator, int(generator.integers(1, 20)), ids=300, log=trio.log), seconds=1)
+            random_step(generator, trio)
         trio.check()
+        trio.reopen()
         seen |= trio.seen
     sys.stdout.write(f"seed {seed}: results {sorted(seen)}" + "\n")
 
@@ -358,9 +458,11 @@ def test_the_kernel_agrees_with_the_model_for_long() -> None:
     while records < count:
         trio = Trio([int(minimum) for minimum in generator.integers(-300, 50, 3)])
         for _ in range(60):
-            trio.post(random_commands(generator, int(generator.integers(1, 60)), ids=1_500), seconds=1)
-            random_group_step(generator, trio)
+            size = int(generator.integers(1, 60))
+            trio.post(random_commands(generator, size, ids=1_500, log=trio.log), seconds=1)
+            random_step(generator, trio)
         trio.check()
+        trio.reopen()
         seen |= trio.seen
         records += trio.position
     sys.stdout.write(f"seed {seed}: {records} records, results {sorted(seen)}" + "\n")
@@ -373,45 +475,84 @@ class Pair:
     def __init__(self, generator: np.random.Generator) -> None:
         """Open accounts with limits of all kinds."""
         self.states = (State(b"one secret key of many bytes"), State(b"another key of many bytes"))
+        self.log = Log()
+        for klass in range(1, CLASSES + 1):
+            limits = [int(limit) for limit in generator.integers(2_000, 200_000, 4)]
+            self.set_class_limits(klass, maximum=limits[0], item=30 * klass, day=limits[2], year=limits[3])
         for number in range(1, ACCOUNTS + 1):
-            minimum = int(generator.integers(-10_000, 50))
+            minimum, maximum = (int(limit) for limit in generator.integers((-10_000, 1_000), (50, 30_000)))
             for state in self.states:
                 state.open_account(
-                    owner=1, asset=1 + (number == ACCOUNTS), code=1, flags=AccountFlag(number % 4), minimum=minimum
+                    owner=1,
+                    asset=1 + (number == ACCOUNTS),
+                    code=1,
+                    flags=AccountFlag(number % 4),
+                    minimum=minimum,
+                    maximum=maximum if number in CAPPED else None,
+                    klass=1 if number in CLASSED else 0,
                 )
         self.position = 0
         self.now = 1
 
     def post(self, commands: Transfers) -> None:
-        """Post with both and compare records and money."""
+        """Post with both and compare records, points and money."""
         self.now += SECOND // 3
         due = posting.due(self.states[0], self.now)
         assert np.array_equal(due, posting.due(self.states[1], self.now))
         first = np.concatenate([due, commands])
         second = first.copy()
-        posting.post(self.states[0], first, timestamp_ns=self.now, first_position=self.position)
-        posting.post(self.states[1], second, timestamp_ns=self.now, first_position=self.position, compiled=False)
+        for state, rows, compiled in zip(self.states, (first, second), (True, False), strict=True):
+            posting.post(
+                state,
+                rows,
+                timestamp_ns=self.now,
+                first_position=self.position,
+                recall=self.log,
+                compiled=compiled,
+            )
         assert first.tobytes() == second.tobytes()
+        assert self.states[0].take_points().tobytes() == self.states[1].take_points().tobytes()
+        self.log.add(self.position, first)
         self.position += len(first)
+
+    def same(self, act: Callable[[State], object]) -> None:
+        """Do something to both, to the same effect."""
+        assert len({act(state) for state in self.states}) == 1
 
     def bind(self, group: int, *, bound: bool) -> None:
         """Bind or release a group."""
-        counts = {(posting.group_bind if bound else posting.group_release)(state, group) for state in self.states}
-        assert len(counts) == 1
+        self.same(lambda state: (posting.group_bind if bound else posting.group_release)(state, group))
 
     def end(self, group: int, selected: npt.NDArray[np.bool_] | None, *, posts: bool) -> None:
         """Post or void a group."""
-        counts = {
-            (posting.group_post if posts else posting.group_void)(state, group, selected) for state in self.states
-        }
-        assert len(counts) == 1
+        act, position = posting.group_post if posts else posting.group_void, self.position
+        self.same(lambda state: act(state, group, selected, position=position))
 
     def move(self, source: int, target: int, members: npt.NDArray[np.uint32]) -> None:
         """Move a group."""
-        assert len({posting.group_move(state, source, target, members) for state in self.states}) == 1
+        self.same(lambda state: posting.group_move(state, source, target, members))
 
     def close(self, number: int) -> None:
         """Leave the accounts as they are."""
+
+    def set_limit(self, number: int, *, minimum: int | None, maximum: int | None) -> None:
+        """Change an account's limits, far out."""
+        low = None if minimum is None else minimum * 20
+        self.same(lambda state: state.set_limit(number, minimum=low, maximum=maximum and maximum * 20))
+
+    def set_class(self, number: int, klass: int) -> None:
+        """Change an account's class."""
+        if number % 2:
+            self.same(lambda state: state.set_class(number, klass))
+
+    def set_class_limits(self, klass: int, *, maximum: int, item: int, day: int, year: int) -> None:
+        """Change the limits of a class, so that an item hardly ever passes them by itself."""
+        limits = ClassLimits(20 * maximum, item, 20 * day, 100 * year)
+        self.same(lambda state: state.set_class_limits(klass, limits))
+
+    def begin_day(self, days: int) -> None:
+        """Begin a day."""
+        self.same(lambda state: state.begin_day(state.business_day + days))
 
 
 @pytest.mark.long
@@ -424,8 +565,8 @@ def test_compiled_and_plain_agree_for_long() -> None:
     while done < count:
         pair = Pair(generator)
         for _ in range(50):
-            pair.post(random_commands(generator, int(generator.integers(1, 2_000)), ids=60_000))
-            random_group_step(generator, pair)
+            pair.post(random_commands(generator, int(generator.integers(1, 2_000)), ids=60_000, log=pair.log))
+            random_step(generator, pair)
         for state in pair.states:
             state.check()
         assert pair.states[0].money_digest() == pair.states[1].money_digest()

@@ -14,7 +14,22 @@ import pytest
 from numba.core.dispatcher import Dispatcher
 
 import ledger
-from ledger import compiled, groups, holds, packing, posting, registry, sections
+from ledger import (
+    checks,
+    compiled,
+    effects,
+    groups,
+    holds,
+    meters,
+    packing,
+    points,
+    registry,
+    reversals,
+    sections,
+)
+from ledger import (
+    kernel as kernel_module,
+)
 from ledger.compiled import KERNEL_FILES, kernel, plain, source_digest
 
 PACKAGE = Path(ledger.__file__).parent
@@ -22,7 +37,8 @@ PACKAGE = Path(ledger.__file__).parent
 
 def kernels() -> dict[str, Any]:
     """Find every kernel of the ledger by its dotted name."""
-    modules = (registry, holds, posting, groups, packing, sections)
+    own = (registry, meters, points, holds, reversals, checks, effects, kernel_module, groups)
+    modules = (*own, packing, sections)
     return {
         f"{module.__name__}.{name}": value
         for module in modules
@@ -75,7 +91,8 @@ def test_a_plain_function_is_its_own_twin() -> None:
 
 def test_every_file_with_a_kernel_is_in_the_digest() -> None:
     """A new file with kernels cannot be forgotten: the digest that guards the cache names them all."""
-    found = {path.name for path in PACKAGE.glob("*.py") if "\n@kernel\n" in path.read_text()}
+    marks = ("\n@kernel\n", "\n@inlined\n")
+    found = {path.name for path in PACKAGE.glob("*.py") if any(mark in path.read_text() for mark in marks)}
     assert found <= set(KERNEL_FILES)
     assert all((PACKAGE / name).is_file() for name in KERNEL_FILES)
 
@@ -113,9 +130,9 @@ def run(code: str, **environment: str) -> str:
 
 
 PLAIN = """
-from ledger import posting, warm
+from ledger import kernel, warm
 from ledger.compiled import plain
-assert plain(posting._post) is posting._post
+assert plain(kernel.apply_commands) is kernel.apply_commands
 import numpy
 numpy.seterr(over="ignore")
 warm.warm()

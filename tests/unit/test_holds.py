@@ -262,11 +262,11 @@ def test_a_hold_bound_from_the_start_counts_after_its_release() -> None:
 def test_a_group_posts_whole(flags: Flag) -> None:
     """group_post ends bound and open holds of its group, and of no other."""
     ledger = grouped(flags=flags)
-    assert posting.group_post(ledger.state, 5, None) == 6
+    assert posting.group_post(ledger.state, 5, None, position=150) == 6
     assert (ledger.counters(1), ledger.counters(2)) == ((63, 1_000, 0, 0), (0, 0, 63, 1_000))
     assert ledger.state.lookup(1, 3).status is IdStatus.HOLD_POSTED
     assert ledger.state.lookup(1, 3).position == 102
-    assert posting.group_post(ledger.state, 5, None) == 0
+    assert posting.group_post(ledger.state, 5, None, position=150) == 0
     assert ledger.result(end(50, 3, flags=Flag.POST)) is Result.HOLD_POSTED
     ledger.state.check()
 
@@ -275,7 +275,7 @@ def test_a_group_posts_whole(flags: Flag) -> None:
 def test_a_group_voids_whole(flags: Flag) -> None:
     """group_void releases all holds of its group."""
     ledger = grouped(flags=flags)
-    assert posting.group_void(ledger.state, 5, None) == 6
+    assert posting.group_void(ledger.state, 5, None, position=150) == 6
     assert (ledger.counters(1), ledger.counters(2)) == ((0, 1_000, 0, 0), (0, 0, 0, 1_000))
     assert ledger.result(end(50, 3, flags=Flag.POST)) is Result.HOLD_VOIDED
     ledger.state.check()
@@ -284,9 +284,9 @@ def test_a_group_voids_whole(flags: Flag) -> None:
 def test_selected_members_end_and_the_others_stay() -> None:
     """A selection is by member: all holds of a selected member end, the rest lives on."""
     ledger = grouped()
-    assert posting.group_post(ledger.state, 5, np.array([False, True, False])) == 2
+    assert posting.group_post(ledger.state, 5, np.array([False, True, False]), position=150) == 2
     assert ledger.counters(1) == (2 + 16, 1_000 + 1 + 4 + 8 + 32, 0, 0)
-    assert posting.group_void(ledger.state, 5, np.array([True, True, False])) == 2
+    assert posting.group_void(ledger.state, 5, np.array([True, True, False]), position=150) == 2
     assert ledger.counters(1) == (2 + 16, 1_000 + 4 + 32, 0, 0)
     assert posting.group_holds(ledger.state, 5)["member"].tolist() == [2, 2]
 
@@ -297,7 +297,7 @@ def test_a_member_beyond_the_selection_changes_nothing() -> None:
     before = ledger.state.money_digest()
     for act in (posting.group_post, posting.group_void):
         with pytest.raises(InvariantViolation):
-            act(ledger.state, 5, np.array([True, True]))
+            act(ledger.state, 5, np.array([True, True]), position=150)
     with pytest.raises(InvariantViolation):
         posting.group_move(ledger.state, 5, 6, np.array([1, 1], np.uint32))
     assert ledger.state.money_digest() == before
@@ -345,7 +345,7 @@ def test_zero_is_no_group(group: int) -> None:
             act(state, group)
     for act in (posting.group_post, posting.group_void):
         with pytest.raises(InvariantViolation):
-            act(state, group, None)
+            act(state, group, None, position=150)
     for source, target in ((group, 1), (1, group)):
         with pytest.raises(InvariantViolation):
             posting.group_move(state, source, target, nothing)
@@ -356,8 +356,17 @@ def test_an_unknown_group_is_empty() -> None:
     state = ledger_with_hold().state
     nothing = np.zeros(0, np.uint32)
     assert len(posting.group_holds(state, 9)) == 0
-    assert posting.group_bind(state, 9) == posting.group_release(state, 9) == posting.group_post(state, 9, None) == 0
-    assert posting.group_void(state, 9, nothing.astype(bool)) == posting.group_move(state, 9, 8, nothing) == 0
+    assert (
+        posting.group_bind(state, 9)
+        == posting.group_release(state, 9)
+        == posting.group_post(state, 9, None, position=150)
+        == 0
+    )
+    assert (
+        posting.group_void(state, 9, nothing.astype(bool), position=150)
+        == posting.group_move(state, 9, 8, nothing)
+        == 0
+    )
 
 
 def test_a_wrong_counter_is_found_when_a_group_ends() -> None:
@@ -365,7 +374,7 @@ def test_a_wrong_counter_is_found_when_a_group_ends() -> None:
     state = grouped().state
     state.account_rows["debits_pending"][1] = 5
     with pytest.raises(InvariantViolation, match="I3"):
-        posting.group_post(state, 5, None)
+        posting.group_post(state, 5, None, position=150)
 
 
 def test_an_account_with_pending_amounts_does_not_close() -> None:
@@ -387,7 +396,7 @@ def test_results_do_not_depend_on_slots() -> None:
     second.post(*(command(900 + index, flags=Flag.PENDING) for index in range(4)))
     second.post(*(end(910 + index, 900 + index, flags=Flag.VOID) for index in (2, 0, 3, 1)))
     for state in (first.state, second.state):
-        state.account_rows["last"] = 0
+        state.account_rows["last"] = state.account_rows["count"] = 0
     first.position = second.position
     batch = [command(index, flags=Flag.PENDING, group=1, timeout_s=index % 3) for index in range(5)]
     records = [ledger.post(*(one.copy() for one in batch)).tobytes() for ledger in (first, second)]

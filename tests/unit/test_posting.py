@@ -1,282 +1,74 @@
-"""Results and their precedence, posting, limits, overflow and chains."""
+"""Static rules, ids, posting, limits and overflow."""
 
 from __future__ import annotations
-
-import itertools
-import re
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from ledger import posting
-from ledger.accounts import AccountFlag
 from ledger.errors import InvariantViolation
-from ledger.posting import PRECEDENCE
 from ledger.registry import IdStatus
 from ledger.transfers import TRANSFER, Flag, Result, Transfers, transfers
 from tests.posting_fixture import AMOUNT_MAX, CREDIT, LIMITED, NOW, SECOND, Ledger, command, end, state_of
 
-ROOT = Path(__file__).resolve().parents[2]
-KERNEL = {result for result in Result if 0 < result < 100}
-
-# --- a world in which one command can earn any combination of refusals ------------------------------------------------
-
-ACCOUNT_FAULTS = ("asset", "closed", "overflow", "limit")
-USED_ID, HOLD, HOLD_POSTED, HOLD_VOIDED, HOLD_EXPIRED, HOLD_BOUND, HOLD_OVER = range(1, 8)
-FRESH = 99
-
-
-class World(Ledger):
-    """For each side sixteen accounts, one for each combination of faults, and one hold for each way to be refused."""
-
-    def __init__(self) -> None:
-        """Open accounts, fill, use up ids, close."""
-        super().__init__(state_of())
-        self.accounts: dict[tuple[str, frozenset[str]], int] = {}
-        self.next_id = 1_000
-        for side in ("debit", "credit"):
-            for count in range(len(ACCOUNT_FAULTS) + 1):
-                for faults in itertools.combinations(ACCOUNT_FAULTS, count):
-                    self.accounts[side, frozenset(faults)] = self.open(side, frozenset(faults))
-        for (_, faults), number in self.accounts.items():
-            if "closed" in faults:
-                self.state.close_account(number)
-        self.make_holds()
-
-    def open(self, side: str, faults: frozenset[str]) -> int:
-        """Open one account; near overflow both its sides are full, so that its balance is zero and it can be closed."""
-        asset = 2 if "asset" in faults else 1
-        flags = (CREDIT if side == "debit" else AccountFlag.NONE) | (LIMITED if "limit" in faults else AccountFlag.NONE)
-        number = self.state.open_account(owner=1, asset=asset, code=7, flags=flags)
-        if "overflow" in faults:
-            helper = self.state.open_account(owner=1, asset=asset, code=7, flags=AccountFlag.NONE)
-            inward = {"debit": helper, "credit": number, "amount": AMOUNT_MAX - 1}
-            outward = {"debit": number, "credit": helper, "amount": AMOUNT_MAX - 1}
-            self.next_id += 2
-            order = (inward, outward) if side == "debit" else (outward, inward)
-            assert not any(
-                self.post(*(command(self.next_id + i, **fields) for i, fields in enumerate(order)))["result"]
-            )
-        return number
-
-    def make_holds(self) -> None:
-        """Make the holds that the ends refer to."""
-        debit, credit = self.account("debit"), self.account("credit")
-        pending = {"debit": debit, "credit": credit, "flags": Flag.PENDING}
-        self.now -= 10 * SECOND
-        results = self.results(
-            command(USED_ID, debit=debit, credit=credit),
-            command(HOLD, **pending),
-            command(HOLD_POSTED, **pending),
-            command(HOLD_VOIDED, **pending),
-            command(HOLD_EXPIRED, timeout_s=1, **pending),
-            command(HOLD_BOUND, group=1, **{**pending, "flags": Flag.PENDING | Flag.BOUND}),
-            command(HOLD_OVER, timeout_s=5, **pending),
-            end(11, HOLD_POSTED, flags=Flag.POST),
-            end(12, HOLD_VOIDED, flags=Flag.VOID),
-        )
-        self.now += 2 * SECOND
-        results += self.results(end(0, HOLD_EXPIRED, flags=Flag.EXPIRE))
-        self.now += 8 * SECOND
-        assert set(results) == {Result.OK}
-
-    def account(self, side: str, *faults: str) -> int:
-        """Give the account of a side with exactly these faults."""
-        return self.accounts[side, frozenset(faults)]
-
-    def transfer(self, faults: frozenset[Result]) -> Transfers:
-        """Make a transfer that earns exactly these refusals (and OVERFLOW on the side that exists)."""
-        debit_faults = {
-            Result.ASSET_MISMATCH: "asset",
-            Result.DEBIT_CLOSED: "closed",
-            Result.OVERFLOW: "overflow",
-            Result.DEBIT_LIMIT: "limit",
-        }
-        credit_faults = {Result.CREDIT_CLOSED: "closed", Result.CREDIT_LIMIT: "limit"}
-        if Result.DEBIT_NOT_FOUND in faults:
-            credit_faults[Result.OVERFLOW] = "overflow"
-        debit = self.account("debit", *(debit_faults[fault] for fault in faults if fault in debit_faults))
-        credit = self.account("credit", *(credit_faults[fault] for fault in faults if fault in credit_faults))
-        if Result.DEBIT_NOT_FOUND in faults:
-            debit = 5_000
-        if Result.CREDIT_NOT_FOUND in faults:
-            credit = 5_001
-        if Result.SAME_ACCOUNT in faults:
-            debit = credit = credit if faults & {Result.CREDIT_CLOSED, Result.CREDIT_NOT_FOUND} else debit
-        return command(
-            USED_ID if Result.ID_EXISTS in faults else FRESH,
-            debit=debit,
-            credit=credit,
-            amount=0 if Result.AMOUNT_INVALID in faults else 2,
-            flags=64 if Result.FLAGS_INVALID in faults else 0,
-        )
-
-    def hold_end(self, faults: frozenset[Result]) -> Transfers:
-        """Make a POST that earns exactly these refusals."""
-        related = {
-            Result.HOLD_NOT_FOUND: FRESH + 1,
-            Result.HOLD_POSTED: HOLD_POSTED,
-            Result.HOLD_VOIDED: HOLD_VOIDED,
-            Result.HOLD_EXPIRED: HOLD_OVER,
-            Result.HOLD_BOUND: HOLD_BOUND,
-        }
-        return end(
-            USED_ID if Result.ID_EXISTS in faults else FRESH,
-            next((related[fault] for fault in faults if fault in related), HOLD),
-            amount=-1 if Result.AMOUNT_INVALID in faults else 11 if Result.HOLD_EXCEEDED in faults else 0,
-            flags=Flag.POST | (64 if Result.FLAGS_INVALID in faults else 0),
-        )
-
-
-ANY = {Result.FLAGS_INVALID, Result.AMOUNT_INVALID, Result.ID_EXISTS}
-TRANSFERS = ANY | {
-    Result.SAME_ACCOUNT,
-    Result.DEBIT_NOT_FOUND,
-    Result.CREDIT_NOT_FOUND,
-    Result.ASSET_MISMATCH,
-    Result.DEBIT_CLOSED,
-    Result.CREDIT_CLOSED,
-    Result.OVERFLOW,
-    Result.DEBIT_LIMIT,
-    Result.CREDIT_LIMIT,
-}
-ENDS = ANY | {
-    Result.HOLD_NOT_FOUND,
-    Result.HOLD_POSTED,
-    Result.HOLD_VOIDED,
-    Result.HOLD_EXPIRED,
-    Result.HOLD_BOUND,
-    Result.HOLD_EXCEEDED,
-}
-CHAINS = {Result.CHAIN_OPEN, Result.LINKED_FAILED}
-
-# Pairs that one command can never earn together, by what they have in common.
-EXCLUSIVE = [
-    {Result.HOLD_NOT_FOUND, Result.HOLD_POSTED, Result.HOLD_VOIDED, Result.HOLD_EXPIRED, Result.HOLD_BOUND},  # one fate
-    {Result.HOLD_NOT_FOUND, Result.HOLD_EXCEEDED},  # only a living hold has an amount to exceed
-    {Result.HOLD_POSTED, Result.HOLD_EXCEEDED},
-    {Result.HOLD_VOIDED, Result.HOLD_EXCEEDED},
-    {Result.AMOUNT_INVALID, Result.HOLD_EXCEEDED},  # too small or too large
-    {Result.AMOUNT_INVALID, Result.OVERFLOW},
-    {Result.AMOUNT_INVALID, Result.DEBIT_LIMIT},
-    {Result.AMOUNT_INVALID, Result.CREDIT_LIMIT},
-    {Result.SAME_ACCOUNT, Result.ASSET_MISMATCH},  # one account, one asset, one normal side
-    {Result.DEBIT_NOT_FOUND, Result.ASSET_MISMATCH},  # what does not exist has no asset, state or limit
-    {Result.DEBIT_NOT_FOUND, Result.DEBIT_CLOSED},
-    {Result.DEBIT_NOT_FOUND, Result.DEBIT_LIMIT},
-    {Result.CREDIT_NOT_FOUND, Result.ASSET_MISMATCH},
-    {Result.CREDIT_NOT_FOUND, Result.CREDIT_CLOSED},
-    {Result.CREDIT_NOT_FOUND, Result.CREDIT_LIMIT},
-]
-
-
-def is_possible(pair: set[Result]) -> bool:
-    """Whether one command can earn both."""
-    same_family = pair <= TRANSFERS or pair <= ENDS
-    return same_family and not any(pair <= exclusive for exclusive in EXCLUSIVE)
-
-
-PAIRS = [pair for pair in itertools.combinations(PRECEDENCE, 2) if is_possible(set(pair))]
-
-
-@pytest.fixture(scope="module")
-def world() -> World:
-    """Build the world once; the tests below only refuse, which uses up no more than the fresh id of a copy."""
-    return World()
-
-
-def refusal(world: World, faults: frozenset[Result]) -> Result:
-    """Post a command with these faults on a copy of the world; a refusal must leave money as it is."""
-    ledger = Ledger(world.state.copy())
-    one = world.transfer(faults) if faults <= TRANSFERS else world.hold_end(faults)
-    before = ledger.state.money_digest()
-    result = ledger.result(one)
-    assert ledger.state.money_digest() == before
-    assert (one["debit_previous"][0], one["credit_previous"][0]) == (0, 0)
-    return result
-
-
-# --- precedence -------------------------------------------------------------------------------------------------------
-
-
-def test_precedence_names_every_result_of_the_kernel_once() -> None:
-    """PRECEDENCE has each of the kernel's results exactly once."""
-    assert len(PRECEDENCE) == len(set(PRECEDENCE))
-    assert set(PRECEDENCE) == KERNEL
-
-
-def test_the_page_of_results_follows_the_precedence() -> None:
-    """docs/results.md has one heading for each result, with its number, in the order of PRECEDENCE."""
-    text = (ROOT / "docs/results.md").read_text()
-    headings = re.findall(r"^#{2,3} (\d+) ([A-Z_]+)$", text, re.MULTILINE)
-    assert all(Result[name] == int(number) for number, name in headings)
-    names = [Result[name] for _, name in headings]
-    assert tuple(result for result in names if result < 100) == PRECEDENCE
-    assert sorted(names) == sorted(result for result in Result if result)
-
-
-@pytest.mark.parametrize("fault", sorted((TRANSFERS | ENDS) - CHAINS), ids=lambda fault: fault.name)
-def test_each_fault_alone_has_its_own_result(world: World, fault: Result) -> None:
-    """A command with one fault gets that fault's result, and money stays as it was (I9)."""
-    assert refusal(world, frozenset({fault})) is fault
-
-
-@pytest.mark.parametrize("faults", PAIRS, ids=lambda pair: f"{pair[0].name}-{pair[1].name}")
-def test_of_two_faults_the_first_in_the_order_is_the_result(world: World, faults: tuple[Result, Result]) -> None:
-    """A command with two faults gets the result that stands first in PRECEDENCE."""
-    assert refusal(world, frozenset(faults)) is faults[0]
-
-
-def test_the_faultless_command_of_the_world_passes(world: World) -> None:
-    """Without faults the same commands are applied, so that nothing else refuses them."""
-    assert Ledger(world.state.copy()).result(world.transfer(frozenset())) is Result.OK
-    assert Ledger(world.state.copy()).result(world.hold_end(frozenset())) is Result.OK
-
-
-@pytest.mark.parametrize("fault", sorted((TRANSFERS | ENDS) - CHAINS), ids=lambda fault: fault.name)
-def test_chain_results_stand_before_all_others(world: World, fault: Result) -> None:
-    """A later member of a failed chain says LINKED_FAILED and an open last one CHAIN_OPEN, whatever else is wrong."""
-    faults = frozenset({fault})
-    one = world.transfer(faults) if faults <= TRANSFERS else world.hold_end(faults)
-    bad = command(FRESH + 5, amount=0, flags=Flag.LINKED)
-    assert Ledger(world.state.copy()).results(bad, one.copy())[1] is Result.LINKED_FAILED
-    one["flags"] |= np.uint16(Flag.LINKED)
-    assert Ledger(world.state.copy()).results(bad, one.copy())[1] is Result.CHAIN_OPEN
-    assert Ledger(world.state.copy()).results(one.copy()) == [Result.CHAIN_OPEN]
-
-
-@pytest.mark.parametrize("fault", sorted((TRANSFERS | ENDS) - CHAINS), ids=lambda fault: fault.name)
-def test_a_result_that_arrives_stands_before_all_others(world: World, fault: Result) -> None:
-    """A command that arrives with a result keeps it, in a failed or open chain too."""
-    faults = frozenset({fault})
-    one = world.transfer(faults) if faults <= TRANSFERS else world.hold_end(faults)
-    one["result"] = Result.QUOTE_EXPIRED
-    bad = command(FRESH + 5, amount=0, flags=Flag.LINKED)
-    assert Ledger(world.state.copy()).results(one.copy()) == [Result.QUOTE_EXPIRED]
-    assert Ledger(world.state.copy()).results(bad, one.copy())[1] is Result.QUOTE_EXPIRED
-    one["flags"] |= np.uint16(Flag.LINKED)
-    assert Ledger(world.state.copy()).results(one.copy()) == [Result.QUOTE_EXPIRED]
+ENDS = int(Flag.POST | Flag.VOID | Flag.EXPIRE)
 
 
 # --- static rules -----------------------------------------------------------------------------------------------------
 
-VALID_FLAGS = {
-    *(Flag.NONE, Flag.PENDING, Flag.POST, Flag.VOID, Flag.EXPIRE),
-    *(Flag.LINKED, Flag.PENDING | Flag.LINKED, Flag.POST | Flag.LINKED, Flag.VOID | Flag.LINKED),
-    *(Flag.PENDING | Flag.BOUND, Flag.PENDING | Flag.BOUND | Flag.LINKED),
-}
+LINKS = (Flag.NONE, Flag.LINKED)
+CONDITIONS = [link | minimum for link in LINKS for minimum in (Flag.NONE, Flag.MIN_AVAILABLE)]
+BALANCES = [Flag.NONE, Flag.BALANCING_DEBIT, Flag.BALANCING_CREDIT, Flag.BALANCING_DEBIT | Flag.BALANCING_CREDIT]
 
 
-def test_exactly_the_meaningful_flags_are_valid() -> None:
-    """Of all 65,536 values of the flags, eleven are no FLAGS_INVALID."""
-    commands = transfers(2**17)
-    commands["id_lo"] = np.arange(2**17)
-    commands["flags"][::2] = np.arange(2**16)  # each followed by a command that closes its chain
-    commands["debit"], commands["credit"], commands["amount"], commands["group"] = 1, 2, 1, 1
+def valid_flags(*, group: int) -> set[Flag]:
+    """Give the flags of the table in docs/results.md, for commands with and without a window's group."""
+    place = Flag.BOUND if group else Flag.GROUP
+    transfers_and_holds = {
+        condition | balance | kind
+        for condition in CONDITIONS
+        for balance in BALANCES
+        for kind in (Flag.NONE, Flag.PENDING, Flag.PENDING | place)
+    }
+    ends = {link | kind | whole for link in LINKS for kind in (Flag.POST, Flag.VOID) for whole in (0, Flag.GROUP)}
+    reversals = {condition | Flag.REVERSAL for condition in CONDITIONS}
+    return transfers_and_holds | reversals | ends | {Flag.EXPIRE, Flag.EXPIRE | Flag.GROUP}
+
+
+@pytest.mark.parametrize("group", [0, 1])
+def test_exactly_the_meaningful_flags_are_valid(group: int) -> None:
+    """Of all 65,536 values of the flags, those of the page's table are no FLAGS_INVALID, and no others."""
+    commands = transfers(3 * 2**16)
+    commands["id_lo"] = np.arange(3 * 2**16)
+    commands["debit"], commands["credit"], commands["amount"] = 1, 2, 1
+    before, middle, after = commands[::3], commands[1::3], commands[2::3]
+    middle["flags"], middle["group"] = np.arange(2**16), group
+    middle["amount"][middle["flags"] & ENDS != 0] = 0
+    # One that may belong to a hold group gets another member before it; what follows ends every chain.
+    member = int(Flag.PENDING | Flag.GROUP)
+    before["flags"][middle["flags"] & member == member] = member | Flag.LINKED
+    after["flags"] = Flag.NONE
     posting.post(state_of(CREDIT, CREDIT), commands, timestamp_ns=1, first_position=0)
-    good = commands["flags"][::2][commands["result"][::2] != Result.FLAGS_INVALID]
-    assert set(good.tolist()) == {int(flag) for flag in VALID_FLAGS}
+    good = middle["flags"][middle["result"] != Result.FLAGS_INVALID]
+    assert set(good.tolist()) == {int(flag) for flag in valid_flags(group=group)}
+
+
+@pytest.mark.parametrize("flags", [Flag.NONE, Flag.PENDING, Flag.POST, Flag.REVERSAL, Flag.BALANCING_DEBIT])
+def test_a_minimum_needs_its_flag(flags: Flag) -> None:
+    """A minimum without MIN_AVAILABLE is FLAGS_INVALID, whatever else is asked."""
+    for minimum in (-1, 1):
+        one = command(1, flags=flags, minimum=minimum)
+        assert Ledger(state_of(CREDIT, CREDIT)).result(one) is Result.FLAGS_INVALID
+
+
+@pytest.mark.parametrize(("day", "result"), [(2**16 - 1, Result.OK), (2**16, Result.VALUE_DAY_INVALID)])
+def test_a_value_day_is_recorded_and_does_nothing(day: int, result: Result) -> None:
+    """A value day up to 65,535 stays in the record and moves nothing; a later one is refused."""
+    ledger, plain = Ledger(state_of(CREDIT, CREDIT)), Ledger(state_of(CREDIT, CREDIT))
+    record = ledger.post(command(1, value_day=day))[0]
+    assert (record["result"], record["value_day"]) == (result, day)
+    plain.post(command(1, amount=10 if result is Result.OK else 0))
+    assert ledger.state.money_digest() == plain.state.money_digest()
 
 
 def test_bound_needs_a_group() -> None:
@@ -291,6 +83,23 @@ def test_transfers_and_holds_need_a_positive_amount(flags: Flag, amount: int) ->
     """Zero and negative amounts are AMOUNT_INVALID."""
     one = command(1, amount=amount, flags=flags)
     assert Ledger(state_of(CREDIT, CREDIT)).result(one) is Result.AMOUNT_INVALID
+
+
+@pytest.mark.parametrize("flags", [Flag.REVERSAL, Flag.BALANCING_DEBIT, Flag.BALANCING_CREDIT | Flag.PENDING])
+def test_what_can_ask_for_all_there_is_needs_no_amount(flags: Flag) -> None:
+    """A reversal and a balancing command may name zero, and nothing below it."""
+    ledger = Ledger(state_of(CREDIT, CREDIT))
+    assert ledger.result(command(1, amount=-1, flags=flags)) is Result.AMOUNT_INVALID
+    assert ledger.result(command(2, amount=0, flags=flags)) in {Result.REVERSAL_NOT_FOUND, Result.NOTHING_AVAILABLE}
+
+
+@pytest.mark.parametrize("flags", [Flag.POST, Flag.VOID, Flag.EXPIRE])
+def test_the_end_of_a_group_names_no_amount(flags: Flag) -> None:
+    """With GROUP an end that names an amount, even the right one, is AMOUNT_INVALID."""
+    ledger = Ledger(state_of(CREDIT, CREDIT))
+    for amount in (-1, 1, 10):
+        one = end(amount + 10, 5, amount=amount, flags=flags | Flag.GROUP)
+        assert ledger.result(one) is Result.AMOUNT_INVALID
 
 
 @pytest.mark.parametrize("flags", [Flag.POST, Flag.VOID, Flag.EXPIRE])
@@ -316,6 +125,39 @@ def test_an_id_is_used_once_within_its_party() -> None:
 def test_all_128_bits_of_an_id_count(other: int) -> None:
     """Ids that differ anywhere are different ids."""
     assert Ledger(state_of(CREDIT, CREDIT)).results(command(5), command(other)) == [Result.OK, Result.OK]
+
+
+def test_a_repeated_id_names_its_first_record() -> None:
+    """The record of ID_EXISTS has 1 + the position of the id's first record, whatever became of that."""
+    ledger = Ledger(state_of(CREDIT, CREDIT))
+    ledger.post(
+        command(1),
+        command(2, amount=0),
+        command(3, flags=Flag.PENDING),
+        command(4, flags=Flag.PENDING),
+        end(5, 4, flags=Flag.POST),
+        command(6, debit=2, credit=1, related=1, amount=3, flags=Flag.REVERSAL),
+    )
+    records = ledger.post(*(command(identifier) for identifier in range(1, 7)))
+    assert set(records["result"].tolist()) == {Result.ID_EXISTS}
+    assert records["debit_previous"].tolist() == [101, 102, 103, 104, 105, 106]
+    assert set(records["credit_previous"].tolist()) == {0}
+
+
+def test_a_repeated_id_names_a_first_record_of_the_same_batch() -> None:
+    """It also names one that was applied, refused or taken back just before it."""
+    ledger = Ledger(state_of(CREDIT, CREDIT))
+    records = ledger.post(
+        command(1),
+        command(1),
+        command(2, flags=Flag.PENDING | Flag.LINKED),
+        command(3, amount=0, flags=Flag.LINKED),
+        command(2),
+        command(2),
+        command(3),
+    )
+    assert records["debit_previous"].tolist() == [0, 101, 0, 0, 0, 103, 104]
+    assert records["result"][4] == Result.LINKED_FAILED
 
 
 def test_a_refused_id_is_used_up_with_its_first_position() -> None:
