@@ -1,0 +1,106 @@
+"""What an account's counters were as of any position: from the balance points around it and at most 64 records.
+
+An account's records are a chain of links back through the journal. The newest point at or before a position says what
+the counters were there; the records after it, up to the position, say what has happened since. They are found by
+walking back from the oldest point after the position, or from the account as it stands now.
+
+A record says what it did to the counters, but for two kinds: a POST of part of a hold, and the end of a hold group.
+Those have a point of their own, so no walk ever has to apply one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from ledger.errors import IntegrityFailure
+from ledger.points import POINT_INTERVAL
+from ledger.transfers import Flag, Result
+
+__all__ = ["Counters", "PointLookup", "counters_as_of"]
+
+_ENDS = Flag.POST | Flag.VOID | Flag.EXPIRE
+
+
+class PointLookup(Protocol):
+    """Finds an account's points; of several with one position the one that was written last counts."""
+
+    def at_or_before(self, account: int, position: int) -> np.void | None:
+        """Give the newest point at or before a position, dtype ``POINT``."""
+
+    def after(self, account: int, position: int) -> np.void | None:
+        """Give the oldest point after a position, dtype ``POINT``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """An account's counters as of a position, in minor units, and 1 + the position of its last record until then."""
+
+    debits_pending: int = 0
+    debits_posted: int = 0
+    credits_pending: int = 0
+    credits_posted: int = 0
+    last: int = 0
+
+
+def counters_as_of(
+    account: int, position: int, *, points: PointLookup, last: int, record: Callable[[int], np.void]
+) -> Counters:
+    """Give an account's counters after everything that happened up to and at a position.
+
+    Args:
+        account: the account's number.
+        position: a position of the journal that is taken.
+        points: all points of the account.
+        last: where its newest record stands: ``AccountView.last``.
+        record: gives the record at a position, such as ``Reader.record``.
+
+    Raises:
+        IntegrityFailure: points and records do not fit together, or a point is missing.
+    """
+    before, after = points.at_or_before(account, position), points.after(account, position)
+    counters = Counters() if before is None else _counters_of(before)
+    cursor = last if after is None else int(after["last"])
+    rows: list[tuple[int, np.void]] = []
+    while cursor > counters.last and len(rows) < POINT_INTERVAL:
+        row = record(cursor - 1)
+        if row["result"] != Result.OK or account not in (row["debit"], row["credit"]):
+            break
+        rows.append((cursor, row))
+        cursor = int(row["debit_previous"] if row["debit"] == account else row["credit_previous"])
+    if cursor != counters.last:
+        sentence = "The balance points of an account do not fit its records."
+        raise IntegrityFailure("POINTS_INCOMPLETE", sentence, position=position, account=account)
+    for place, row in reversed(rows):
+        if place <= position + 1:
+            counters = _after(counters, row, account, last=place)
+    return counters
+
+
+def _counters_of(point: np.void) -> Counters:
+    """Read a point."""
+    return Counters(
+        debits_pending=int(point["debits_pending"]),
+        debits_posted=int(point["debits_posted"]),
+        credits_pending=int(point["credits_pending"]),
+        credits_posted=int(point["credits_posted"]),
+        last=int(point["last"]),
+    )
+
+
+def _after(counters: Counters, row: np.void, account: int, *, last: int) -> Counters:
+    """Apply a record that says what it does; its position is ``last - 1``."""
+    flags, amount = int(row["flags"]), int(row["amount"])
+    pending = amount if flags & Flag.PENDING else -amount if flags & _ENDS else 0
+    posted = amount if not flags & (Flag.PENDING | Flag.VOID | Flag.EXPIRE) else 0
+    is_debit = row["debit"] == account
+    return Counters(
+        debits_pending=counters.debits_pending + (pending if is_debit else 0),
+        debits_posted=counters.debits_posted + (posted if is_debit else 0),
+        credits_pending=counters.credits_pending + (0 if is_debit else pending),
+        credits_posted=counters.credits_posted + (0 if is_debit else posted),
+        last=last,
+    )
