@@ -5,7 +5,8 @@ kind        body                                               who may
 ==========  =================================================  ===========================
 register    code, a line feed, raw public key                  the registrar
 revoke      key id, 64 hex digits                              the registrar
-open        asset u16, flags u16, minimum i64                  everybody, for itself
+open        asset u16, flags u16, minimum i64; METERED: class  everybody, for itself
+            1, which lets out 1,000 a business day
 post        transfers, as ``TRANSFER`` bytes                   the owners of what is debited
 note        anything                                           everybody; derives nothing
 ==========  =================================================  ===========================
@@ -34,6 +35,7 @@ from ledger.genesis import Genesis, GenesisAsset, GenesisParty
 from ledger.journal import Block
 from ledger.machine import Admitted, Context, Draft, Machine
 from ledger.messages import Envelope, Kind, Message
+from ledger.meters import ClassLimits
 from ledger.parties import Role
 from ledger.runtime import SECOND_NS, ManualRuntime
 from ledger.store import MemoryStore, Store
@@ -46,6 +48,7 @@ CNY, MEMO = 1, 2
 HASH_KEY = bytes(range(16))
 CREDIT = AccountFlag.CREDIT_NORMAL
 WALLET = AccountFlag.CREDIT_NORMAL | AccountFlag.LIMITED
+DAY_MAX = 1_000
 _OPEN = struct.Struct("<HHq")
 _FILLED_IN = ("message", "debit_previous", "credit_previous", "party", "result", "item")
 
@@ -96,7 +99,8 @@ class FixtureInterpreter:
         self.days: list[int] = []
 
     def begin(self, machine: Machine) -> None:
-        """Nothing exists before the first block."""
+        """No account exists before the first block, but a class does."""
+        machine.state.set_class_limits(1, ClassLimits(day_max=DAY_MAX))
 
     def decode(self, envelope: Envelope, body: bytes) -> Any:
         """Read a body strictly."""
@@ -152,7 +156,12 @@ class FixtureInterpreter:
         elif kind == "open":
             asset, flags, minimum = admitted.content
             context.state.open_account(
-                owner=admitted.party, asset=asset, code=0, flags=AccountFlag(flags), minimum=minimum
+                owner=admitted.party,
+                asset=asset,
+                code=0,
+                flags=AccountFlag(flags) & WALLET,
+                minimum=minimum,
+                klass=1 if flags & AccountFlag.METERED else 0,
             )
         elif kind == "post":
             commands = admitted.content.copy()
