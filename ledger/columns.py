@@ -6,13 +6,14 @@ message does not say (``ledger.sections``). Little-endian::
     offset  size   what
     0       4      magic "HGT1"
     4       4      count n, 1 … 65,536
-    8       4      which optional columns follow: bit 0 flags, 1 related, 2 timeout
+    8       4      which optional columns follow: bit 0 flags, 1 related, 2 timeout, 3 minimum, 4 value day
     12      4      zero
     16             groups of 512 commands (``ledger.packing``), the last one shorter; in each, one after another:
                    id, upper halves (u64) · id, lower halves (u64) · amount in minor units (i64)
                    · related id, upper and lower halves (u64 each), if bit 1
+                   · minimum in minor units (i64), if bit 3
                    · debit account (u32) · credit account (u32) · timeout in seconds (u32), if bit 2
-                   · flags (u16), if bit 0
+                   · value day (u32), if bit 4 · flags (u16), if bit 0
 
 An optional column in which nothing stands is left out, so every list of commands has one spelling.
 """
@@ -35,7 +36,7 @@ COUNT_MAX = 65_536
 _HEAD = struct.Struct("<4sIII")
 HEAD_SIZE = _HEAD.size
 _BASE = ("id_hi", "id_lo", "amount", "debit", "credit")
-_OPTIONAL = (("flags",), ("related_hi", "related_lo"), ("timeout_s",))
+_OPTIONAL = (("flags",), ("related_hi", "related_lo"), ("timeout_s",), ("minimum",), ("value_day",))
 MASK_MAX = 2 ** len(_OPTIONAL) - 1
 _NAMES = tuple(
     by_width(TRANSFER, _BASE + tuple(name for bit, names in enumerate(_OPTIONAL) if mask >> bit & 1 for name in names))

@@ -5,8 +5,8 @@ everything else together.
 
 An account is a bare number; on which ledger it is, the signature of the request says (``ledger/signatures.py``).
 Ids are the signer's own: 128 bits, unique for ever. A hold made here is ended here, by a later post or void of the same
-signer or by its timeout. Both accounts stand on one book and the signer owns the debited one; anything else refuses the
-whole message. What the kernel refuses is a result of the item.
+signer or by its timeout. Both accounts stand on one book and the signer owns the debited one, of a reversal too;
+anything else refuses the whole message. What the kernel refuses is a result of the item.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ledger.compiled import Number, kernel
 from ledger.errors import Forbidden, MalformedInput
 from ledger.machine import Admitted, Context, Machine
 from ledger.registry import IdStatus, find, hash_id
-from ledger.transfers import Flag, Transfers
+from ledger.transfers import REVERSAL_COUNT_MAX, Flag, Transfers
 from settlement.book import Book
 from settlement.chart import AccountCode
 from settlement.legs import TransferCode
@@ -29,7 +29,8 @@ from settlement.legs import TransferCode
 __all__ = ["authorise", "decode", "execute"]
 
 Array = npt.NDArray[Any]
-_PERMITTED_FLAGS = np.uint16(Flag.PENDING | Flag.POST | Flag.VOID | Flag.LINKED)
+_FORBIDDEN_FLAGS = np.uint16(2**16 - 1 - sum(Flag) | Flag.EXPIRE | Flag.BOUND)
+_REVERSAL = np.uint16(Flag.REVERSAL)
 _ENDS = int(Flag.POST | Flag.VOID)
 _HOLD_OPEN = int(IdStatus.HOLD_OPEN)
 _MOVABLE = np.zeros(2**16, np.bool_)
@@ -40,11 +41,14 @@ def decode(body: bytes) -> Transfers:
     """Read a body into commands; ``party`` and ``code`` are still zero.
 
     Raises:
-        MalformedInput: from ``ledger.columns.decode``; ``COLUMNS_FLAGS``.
+        MalformedInput: from ``ledger.columns.decode``; ``COLUMNS_FLAGS``; ``COLUMNS_REVERSALS``, more than a message
+            may have.
     """
     commands = columns.decode(body)
-    if np.any(commands["flags"] & ~_PERMITTED_FLAGS):
+    if np.any(commands["flags"] & _FORBIDDEN_FLAGS):
         raise MalformedInput("COLUMNS_FLAGS", "A flag is set that a book transfer cannot have.")
+    if np.count_nonzero(commands["flags"] & _REVERSAL) > REVERSAL_COUNT_MAX:
+        raise MalformedInput("COLUMNS_REVERSALS", "A message holds at most 4,096 reversals.")
     return commands
 
 

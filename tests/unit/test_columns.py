@@ -11,13 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger import columns, line, posting, sections, writer
-from ledger.errors import MalformedInput
-from ledger.transfers import TRANSFER, Flag, Result, Transfers, id_halves, transfers
+from ledger.errors import Forbidden, MalformedInput
+from ledger.transfers import REVERSAL_COUNT_MAX, TRANSFER, Flag, Result, Transfers, id_halves, transfers
+from settlement import columns as book_transfers
 from settlement.legs import Leg, leg_id
 from settlement.views import PaymentStatus
 from tests.settlement_fixture import SECOND, Node, World
 
 TOPIC = "/v1/transfers"
+OPTIONAL = ("related_hi", "related_lo", "timeout_s", "minimum", "value_day")
 
 
 def funded() -> Node:
@@ -183,7 +185,7 @@ def test_hold_of_another_party_is_not_found() -> None:
     assert records["result"].tolist() == [Result.HOLD_NOT_FOUND]
 
 
-@pytest.mark.parametrize("flag", [Flag.EXPIRE, Flag.BOUND, 64])
+@pytest.mark.parametrize("flag", [Flag.EXPIRE, Flag.BOUND, 2**11, 2**15])
 def test_flags_of_the_node_are_refused(flag: int) -> None:
     """Only the node itself expires and binds."""
     node = funded()
@@ -227,6 +229,78 @@ def test_a_used_up_id_only_keeps_its_owner_from_cancelling() -> None:
     world.check()
 
 
+# --- reversals, conditions, groups ------------------------------------------------------------------------------------
+
+
+def test_a_reversal_takes_money_back() -> None:
+    """The signer reverses its own transfer, in parts and in another message, and no more than it moved."""
+    node = funded()
+    node.post("ALPHA", TOPIC, columns.encode(moves(node, 50)))
+    back = moves(node, 20, 0, 1, flags=Flag.REVERSAL, first_id=2)
+    back["debit"], back["credit"] = back["credit"].copy(), back["debit"].copy()
+    back["related_lo"] = 1
+    records = node.post("ALPHA", TOPIC, columns.encode(back))
+
+    assert records["result"].tolist() == [Result.OK, Result.OK, Result.REVERSAL_EXCEEDED]
+    assert records["amount"].tolist() == [20, 30, 1]
+    assert node.machine.state.balance(node.machine.state.account_count) == 0
+
+
+def test_a_reversal_debits_only_what_is_the_signers() -> None:
+    """Whoever did not get the money cannot be made to give it back by a stranger."""
+    world = World.funded()
+    node = world.sh
+    node.post("ALPHA", "/v1/accounts", {"accounts": [{"owner": "ALPHA", "asset": "CNY"}]})
+    sent = moves(node, 5)
+    sent["credit"] = node.account("WALLET.ann")
+    node.post("ALPHA", TOPIC, columns.encode(sent))
+    back = moves(node, 5, flags=Flag.REVERSAL, first_id=2)
+    back["debit"], back["credit"], back["related_lo"] = sent["credit"], sent["debit"], 1
+
+    with pytest.raises(Forbidden, match="NOT_OWNER"):
+        node.post("ALPHA", TOPIC, columns.encode(back))
+
+
+def test_a_message_has_a_limited_number_of_reversals() -> None:
+    """As many as may have to be read from the journal are taken, one more is refused."""
+    commands = transfers(REVERSAL_COUNT_MAX + 1)
+    commands["id_lo"] = np.arange(len(commands))
+    commands["flags"] = Flag.REVERSAL
+    assert len(book_transfers.decode(columns.encode(commands[:-1]))) == REVERSAL_COUNT_MAX
+
+    with pytest.raises(MalformedInput, match="COLUMNS_REVERSALS"):
+        book_transfers.decode(columns.encode(commands))
+
+
+def test_a_group_of_holds_ends_by_one_command() -> None:
+    """Two linked holds with the group flag are posted together."""
+    node = funded()
+    holds = moves(node, 5, 7, flags=Flag.PENDING | Flag.GROUP)
+    holds["flags"][0] |= np.uint16(Flag.LINKED)
+    assert set(node.post("ALPHA", TOPIC, columns.encode(holds))["result"].tolist()) == {Result.OK}
+    whole = end(1, flag=Flag.POST | Flag.GROUP, identifier=9)
+    assert node.post("ALPHA", TOPIC, columns.encode(whole))["result"].tolist() == [Result.OK]
+
+    assert node.machine.state.balance(node.machine.state.account_count) == 12
+
+
+def test_minimum_and_value_day_are_recorded_and_balances_fill_up() -> None:
+    """A condition is checked, a value day kept, and a balancing transfer moves what there is."""
+    node = funded()
+    position = node.account("POSITION.ALPHA")
+    there = node.machine.state.account(position).available
+    commands = moves(node, 1, 1, 0, flags=Flag.MIN_AVAILABLE)
+    commands["minimum"] = [there, there - 1, 0]
+    commands["value_day"] = [0, 20_000, 0]
+    commands["flags"][2] |= np.uint16(Flag.BALANCING_DEBIT)
+    records = node.post("ALPHA", TOPIC, columns.encode(commands))
+
+    assert records["result"].tolist() == [Result.MIN_AVAILABLE, Result.OK, Result.OK]
+    assert records["value_day"].tolist() == [0, 20_000, 0]
+    assert records["amount"].tolist() == [1, 1, there - 1]
+    assert node.machine.state.account(position).available == 0
+
+
 @pytest.mark.parametrize(
     ("offset", "value", "code"),
     [
@@ -235,6 +309,7 @@ def test_a_used_up_id_only_keeps_its_owner_from_cancelling() -> None:
         (4, b"\x01\x00\x01\x00", "COLUMNS_COUNT"),
         (4, b"\x03\x00\x00\x00", "COLUMNS_MALFORMED"),
         (8, b"\x08\x00\x00\x00", "COLUMNS_MALFORMED"),
+        (8, b"\x20\x00\x00\x00", "COLUMNS_MALFORMED"),
         (12, b"\x00\x00\x01\x00", "COLUMNS_MALFORMED"),
         (12, b"SH\x00\x00", "COLUMNS_MALFORMED"),
     ],
@@ -289,7 +364,7 @@ def test_idle_column_is_refused() -> None:
 def test_what_is_encoded_is_read_back(rows: list[bytes]) -> None:
     """decode(encode(x)) is x in every column that a body has."""
     commands = np.frombuffer(b"".join(rows), TRANSFER).copy()
-    commands["flags"] &= np.uint16(Flag.PENDING | Flag.POST | Flag.VOID | Flag.LINKED)
+    commands["flags"] &= np.uint16(sum(Flag)) & ~np.uint16(Flag.EXPIRE | Flag.BOUND)
     again = columns.decode(columns.encode(commands))
-    for name in ("id_hi", "id_lo", "amount", "debit", "credit", "flags", "related_hi", "related_lo", "timeout_s"):
+    for name in (*("id_hi", "id_lo", "amount", "debit", "credit", "flags"), *OPTIONAL):
         assert np.array_equal(again[name], commands[name])

@@ -179,7 +179,8 @@ def read_beside(data: memoryview, body: bytes, entry: tuple[int, ...], position:
     _, _, count, mode, party, code = entry
     magic, said, optional, zero = struct.unpack_from("<4sIII", body)
     assert (magic, said, optional, zero) == (b"HGT1", count, mode >> 16, 0)
-    names = [0, 8, 32] + [16, 24] * (optional >> 1 & 1) + [72, 76] + [84] * (optional >> 2 & 1) + [102] * (optional & 1)
+    names = [0, 8, 32] + [16, 24] * (optional >> 1 & 1) + [40] * (optional >> 3 & 1) + [72, 76]
+    names += [84] * (optional >> 2 & 1) + [108] * (optional >> 4 & 1) + [102] * (optional & 1)
     rows = read_groups(memoryview(body)[16:], [width_of(offset) for offset in names], count)
     link = 8 if mode >> 8 & 1 else 4
     links = read_groups(data, [link, link], count)
