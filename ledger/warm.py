@@ -22,20 +22,32 @@ def warm() -> None:
     state = State(bytes(16))
     for _ in range(2):
         state.open_account(owner=1, asset=1, code=1, flags=AccountFlag.CREDIT_NORMAL)
-    commands = transfers(6)
-    commands["id_lo"] = np.arange(1, 7)
+    commands = transfers(7)
+    commands["id_lo"] = np.arange(1, 8)
     commands["debit"], commands["credit"], commands["amount"] = 1, 2, 1
-    commands["flags"] = [Flag.NONE, Flag.PENDING, Flag.PENDING, Flag.PENDING, Flag.PENDING, Flag.PENDING]
-    commands["group"], commands["timeout_s"] = [0, 0, 1, 2, 3, 4], 1
+    member = Flag.PENDING | Flag.GROUP
+    commands["flags"] = [
+        Flag.NONE,
+        Flag.PENDING,
+        Flag.PENDING,
+        Flag.PENDING,
+        Flag.PENDING,
+        member | Flag.LINKED,
+        member,
+    ]
+    commands["group"], commands["timeout_s"] = [0, 1, 2, 3, 4, 0, 0], 1
     posting.post(state, commands, timestamp_ns=1, first_position=0)
+    back = transfers(1)
+    back["id_lo"], back["related_lo"], back["debit"], back["credit"], back["flags"] = 8, 1, 2, 1, Flag.REVERSAL
+    posting.post(state, back, timestamp_ns=1, first_position=7, recall=lambda _: commands[:1])
     members = np.zeros(1, np.uint32)
     posting.group_bind(state, 1)
     posting.group_release(state, 1)
     posting.group_move(state, 1, 2, members)
-    posting.group_post(state, 2, np.ones(1, np.bool_), position=5)
-    posting.group_void(state, 3, None, position=5)
+    posting.group_post(state, 2, np.ones(1, np.bool_), position=7)
+    posting.group_void(state, 3, None, position=7)
     state.reserve(id_count=10_000, hold_count=0)
-    posting.post(state, posting.due(state, 2**61), timestamp_ns=2**61, first_position=6)
+    posting.post(state, posting.due(state, 2**61), timestamp_ns=2**61, first_position=8)
     state.lookup(0, 1)
     state.check()
     merkle.leaf_hashes(np.zeros((1_000, 1), np.uint8))

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from ledger import packing, sections
+from ledger import groups, holds, kernel, packing, registry, reversals, sections
 from ledger.store import parts
 from settlement import liquidity, netting, warm
 
 KERNELS = [
-    liquidity._drop,
-    liquidity._fill,
-    netting._add_halves,
-    packing._gather,
-    packing._scatter,
-    packing._compare,
-    sections._link,
-    parts._part_words,
-    parts._join_words,
+    *(kernel.survey, kernel.apply_commands, reversals.find_originals, holds.due_slots, holds.first_of_circles),
+    *(groups._collect, groups._end_all, groups._set_status, groups._move_all, groups._write_points),
+    *(registry.hash_id, registry.find, registry.respread),
+    *(liquidity._drop, liquidity._fill, netting._add_halves),
+    *(packing._gather, packing._scatter, packing._compare, sections._link),
+    *(parts._part_words, parts._join_words),
 ]
 
 
