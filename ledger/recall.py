@@ -14,7 +14,8 @@ from ledger.transfers import Transfers, transfers
 __all__ = ["BLOCK_COUNT", "RecentRecords"]
 
 BLOCK_COUNT = 4
-"""Blocks whose records are kept beside those of the block that is being made: more than can wait to become durable."""
+"""Blocks whose records are kept beside those of the block that is being made: more than can be on their way to the
+disk (``writer.FLIGHT_COUNT_MAX``), so that whatever is not kept is durable."""
 
 
 class RecentRecords:

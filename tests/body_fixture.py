@@ -32,6 +32,7 @@ def commands_of(count: int, *, seed: int = 0, optional: bool = False) -> Transfe
     if optional:
         commands["flags"], commands["timeout_s"] = Flag.PENDING, 9
         commands["related_lo"] = random.integers(1, 2**62, count)
+        commands["minimum"], commands["value_day"] = random.integers(-99, 99, count), 20_000
     return commands
 
 

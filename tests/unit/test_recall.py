@@ -19,7 +19,7 @@ from ledger.recall import BLOCK_COUNT, RecentRecords
 from ledger.runtime import SystemRuntime
 from ledger.store import PART_SIZE
 from ledger.transfers import Flag, Result, Transfers
-from ledger.writer import open_machine
+from ledger.writer import FLIGHT_COUNT_MAX, open_machine
 from tests.ledger_fixture import (
     CREDIT,
     HASH_KEY,
@@ -172,6 +172,11 @@ def test_an_original_of_long_ago_needs_a_history() -> None:
         chain.add(post(10 + serial, transfer(10 + serial, debit=1, credit=2, amount=1)))
     with pytest.raises(InvariantViolation, match="no history"):
         chain.add(post(90, back(900, 1)))
+
+
+def test_more_blocks_are_kept_than_can_be_on_their_way() -> None:
+    """What a writer has applied and not yet made durable is always in memory."""
+    assert BLOCK_COUNT > FLIGHT_COUNT_MAX
 
 
 def test_an_attempt_without_a_block_forgets_nothing() -> None:

@@ -169,6 +169,17 @@ def test_a_broken_chain_takes_its_reversals_back(compiled: bool) -> None:
     assert ledger.post(back(5, 1))["amount"].tolist() == [10]
 
 
+@pytest.mark.parametrize("flags", [Flag.NONE, Flag.POST])
+def test_an_original_whose_reversal_is_taken_back_is_what_it_was(flags: Flag) -> None:
+    """The id of a transfer, and of a post, has its first status and position again."""
+    made = [command(1, flags=Flag.PENDING), end(2, 1, flags=Flag.POST)] if flags else [command(2)]
+    ledger = ledger_with(*made)
+    entry = ledger.state.lookup(1, 2)
+    ledger.post(back(3, 2, flags=Flag.LINKED), command(4, amount=0))
+    assert ledger.state.lookup(1, 2) == entry
+    assert entry.status is (IdStatus.OTHER if flags else IdStatus.POSTED)
+
+
 def test_a_broken_chain_leaves_earlier_reversals_alone() -> None:
     """What was reversed before the chain stays reversed, of this original and of others."""
     ledger = ledger_with(command(1), command(2), command(3), back(4, 1, 2))
