@@ -14,7 +14,7 @@ from ledger.compiled import Number, Row, inlined, kernel
 from ledger.holds import BOUND
 from ledger.meters import policy_refusal
 from ledger.registry import Array, IdStatus
-from ledger.transfers import VALUE_DAY_MAX, Flag, Result
+from ledger.transfers import HOLD_GROUP_COUNT_MAX, VALUE_DAY_MAX, Flag, Result
 
 __all__ = [
     "AMOUNT_MAX",
@@ -130,11 +130,16 @@ def _flags_are_wrong(commands: Array, i: Number, chain_start: Number) -> Number:
 
 @kernel
 def _is_in_run(commands: Array, i: Number, chain_start: Number) -> Number:
-    """Whether a PENDING with GROUP is in no window's group and has another one beside it in its chain."""
+    """Whether a PENDING with GROUP has another one beside it in its chain, is not one too many, and in no window."""
     command = commands[i]
     if command["group"] != 0:
         return False
-    if chain_start >= 0 and i > chain_start and np.int64(commands[i - 1]["flags"]) & _MEMBER == _MEMBER:
+    count = 1  # of its run, up to and with itself
+    while 0 <= chain_start <= i - count and np.int64(commands[i - count]["flags"]) & _MEMBER == _MEMBER:
+        count += 1
+        if count > HOLD_GROUP_COUNT_MAX:
+            return False
+    if count > 1:
         return True
     if not np.int64(command["flags"]) & _LINKED or i + 1 >= commands.size:
         return False

@@ -37,6 +37,7 @@ import numpy as np
 import numpy.typing as npt
 
 __all__ = [
+    "HOLD_GROUP_COUNT_MAX",
     "NO_MESSAGE",
     "REVERSAL_COUNT_MAX",
     "TRANSFER",
@@ -50,6 +51,8 @@ __all__ = [
 ]
 
 NO_MESSAGE = 2**64 - 1
+HOLD_GROUP_COUNT_MAX = 256
+"""Holds of one hold group. Each of its ends, and each that is tried, costs time in proportion to its size."""
 VALUE_DAY_MAX = 2**16 - 1
 """The latest value day: 2149-06-06."""
 REVERSAL_COUNT_MAX = 4_096

@@ -197,7 +197,9 @@ class Model:
         if flags & Flag.GROUP and kinds == [Flag.PENDING]:
             beside = [chain[place] for place in (index - 1, index + 1) if 0 <= place < len(chain)]
             run = Flag.PENDING | Flag.GROUP
-            if command["group"] or not any(other["flags"] & run == run for other in beside):
+            earlier = [other["flags"] & run == run for other in chain[max(0, index - 256) : index]]
+            is_too_many = len(earlier) == 256 and all(earlier)
+            if command["group"] or is_too_many or not any(other["flags"] & run == run for other in beside):
                 broken.add(Result.FLAGS_INVALID)
         takes_zero = bool(flags & (ENDS | BALANCING | Flag.REVERSAL))
         is_named = flags & ENDS and flags & Flag.GROUP and command["amount"]

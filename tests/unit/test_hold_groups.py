@@ -8,7 +8,7 @@ import pytest
 from ledger import posting
 from ledger.errors import InvariantViolation, Rejected
 from ledger.registry import IdStatus
-from ledger.transfers import Flag, Result, Transfers
+from ledger.transfers import HOLD_GROUP_COUNT_MAX, Flag, Result, Transfers
 from tests.posting_fixture import CREDIT, LIMITED, NOW, SECOND, Ledger, command, end, state_of
 
 MEMBER = Flag.PENDING | Flag.GROUP
@@ -269,21 +269,39 @@ def test_accounts_of_a_group_do_not_close() -> None:
     ledger.state.close_account(4)
 
 
-def test_ten_thousand_members_end_in_one_command() -> None:
-    """A group may be as large as a batch; every account gets one point when it ends, however many holds it had."""
-    ledger = Ledger(state_of(CREDIT, CREDIT, CREDIT))
-    count = 10_000
+def many(count: int) -> Transfers:
+    """Give a run of so many holds of 1, from account 1 to the accounts 2 and 3 by turns."""
     members = np.concatenate([command(0, amount=1)] * count)
     members["id_lo"] = np.arange(count)
     members["credit"] = 2 + np.arange(count) % 2
     members["flags"] = MEMBER | Flag.LINKED
     members["flags"][-1] = MEMBER
-    assert set(ledger.post(members)["result"].tolist()) == {Result.OK}
+    return members
+
+
+def test_the_largest_group_ends_in_one_command() -> None:
+    """Every account of a group gets one point when it ends, however many of its holds it had."""
+    ledger = Ledger(state_of(CREDIT, CREDIT, CREDIT))
+    assert set(ledger.post(many(HOLD_GROUP_COUNT_MAX))["result"].tolist()) == {Result.OK}
     ledger.state.take_points()
-    assert ledger.result(end(count + 1, 77, flags=WHOLE["post"])) is Result.OK
+    assert ledger.result(end(1_000, 77, flags=WHOLE["post"])) is Result.OK
     assert ledger.state.take_points()["account"].tolist() == [1, 3, 2]
-    assert ledger.counters(1) == (count, 0, 0, 0)
+    assert ledger.counters(1) == (HOLD_GROUP_COUNT_MAX, 0, 0, 0)
     assert set(ledger.state.accounts["flags"].tolist()) == {0, int(CREDIT)}
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_a_group_has_a_limited_size(compiled: bool) -> None:
+    """The member that is one too many is refused, and its chain with it; after a pause a new run begins."""
+    ledger = Ledger(state_of(CREDIT, CREDIT, CREDIT), compiled=compiled)
+    too_many = ledger.post(many(HOLD_GROUP_COUNT_MAX + 1))["result"].tolist()
+    assert too_many == [FAILED] * HOLD_GROUP_COUNT_MAX + [Result.FLAGS_INVALID]
+    first, second = many(HOLD_GROUP_COUNT_MAX), many(2)
+    first["flags"][-1] |= np.uint16(Flag.LINKED)
+    first["id_lo"] += 1_000
+    second["id_lo"] += 2_000
+    pause = command(3_000, flags=Flag.LINKED)
+    assert set(ledger.post(first, pause, second)["result"].tolist()) == {Result.OK}
 
 
 def test_results_do_not_depend_on_slots() -> None:
