@@ -66,7 +66,8 @@ class _Timed:
     def __init__(self, behind: Interpreter, clock: _Clock) -> None:
         self._behind = behind
         self._clock = clock
-        self.begin, self.decode, self.expired = behind.begin, behind.decode, behind.expired
+        self.begin, self.begin_day = behind.begin, behind.begin_day
+        self.decode, self.expired = behind.decode, behind.expired
 
     def authorise(self, admitted: Admitted, machine: Machine, timestamp_ns: int) -> None:
         with self._clock.stage("authorise"):
