@@ -256,10 +256,11 @@ OPERATIONS: dict[str, Operation] = {
     "/v1/payments": Operation(
         "Pay",
         "One payment. Inside one ledger it is settled at once; across the border it is accepted into the open window "
-        "and settled with it. A refused payment is a 422 that names it, and can be read again.",
+        "and settled with it. A refused payment is a 422 that names it, and can be read again. The same payment once "
+        "more is answered as the first one was, with repeated; another one under its UETR is ID_EXISTS with the field.",
         _PAYMENT,
         {"uetr": UETR, "state": "ACCEPTED", "iso_status": "ACSP", **RECEIPT, "window": 7},
-        ("NOT_OWNER", "DEBIT_LIMIT", "PAYEE_NOT_FOUND"),
+        ("NOT_OWNER", "DEBIT_LIMIT", "PAYEE_NOT_FOUND", "ID_EXISTS"),
     ),
     "/v1/batches": Operation(
         "Pay many",

@@ -11,9 +11,9 @@ import numpy as np
 
 from gateway.node import Node
 from gateway.problems import Problem, refusal_of
+from gateway.repeats import FirstUses, repetition
 from gateway.schemas import uuid_text
 from ledger.accounts import address
-from ledger.errors import InvariantViolation
 from ledger.machine import Admitted, Answer
 from ledger.transfers import Result, Transfers, id_of
 from settlement import drafts
@@ -30,9 +30,12 @@ from settlement.bodies import (
 )
 from settlement.book import window_of
 from settlement.interpreter import COLUMNS_TOPIC
+from settlement.repeats import requests_of
 from settlement.views import ISO_STATUS, PaymentStatus
 
-__all__ = ["Journaled", "item_outcomes", "journaled", "reply_to"]
+__all__ = ["Journaled", "item_outcomes", "journaled", "outcome_of", "reply_to"]
+
+_PAYMENTS = "/v1/payments"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,25 +67,36 @@ async def journaled(node: Node, answer: Answer) -> Journaled:
 async def reply_to(
     node: Node, admitted: Admitted, found: Journaled, request_id: str
 ) -> tuple[int, dict[str, Any]] | Problem:
-    """Make the answer to a message: a status and the content of ``data``, or the problem of its refusal."""
+    """Make the answer to a message: a status and the content of ``data``, or the problem of its refusal.
+
+    A payment that was asked for before, all of it the same, gets the answer to the first one again.
+    """
     made = _REPLIES[admitted.envelope.topic](node, admitted, found, request_id)
     if isinstance(made, Problem) and made.body["code"] == Result.ID_EXISTS.name:
-        return replace(made, body=made.body | await _first_use(node, found.records))
+        return await node.runtime.offload(_again, node, admitted, found, request_id, made)
     return made
 
 
-async def _first_use(node: Node, records: Transfers) -> dict[str, int]:
-    """Say where the id that was used up stands: its record, and the message from which that follows.
-
-    The first use of an id never changes, so that a retry is told the same (I8).
-    """
-    again = records[records["result"] == Result.ID_EXISTS][0]
-    party, identifier = int(again["party"]), id_of(again["id_hi"], again["id_lo"])
-    entry = await node.writer.read(lambda machine: machine.state.lookup(party, identifier))
-    if entry is None:
-        raise InvariantViolation("an id is used up that nobody has used")
-    first = await node.runtime.offload(node.reader.record, entry.position)
-    return {"first_position": int(first["message"]), "first_record_position": entry.position}
+def _again(
+    node: Node, admitted: Admitted, found: Journaled, request_id: str, made: Problem
+) -> tuple[int, dict[str, Any]] | Problem:
+    """Say what came of the first use of an id, or in which field it differs and where it stands."""
+    firsts, topic = FirstUses(node), admitted.envelope.topic
+    requests = requests_of(topic, admitted.message.body)
+    first, field = repetition(firsts, found.records, topic, requests, 0)
+    if topic != _PAYMENTS:
+        return replace(made, body=made.body | first.members())
+    if field is not None:
+        return replace(made, body=made.body | first.members() | {"field": field})
+    answer = Answer(first.position, first.record_count, first.height, found.answer.digest)
+    told = _payment(node, admitted, Journaled(answer, first.block_hash, first.records), request_id)
+    if not isinstance(told, Problem):
+        return told[0], told[1] | {"repeated": True}
+    body = told.body | {"repeated": True}
+    if body["code"] == Result.ID_EXISTS.name:  # it was refused for another of its ids
+        taken, field = repetition(firsts, first.records, topic, requests, 0)
+        body |= taken.members() | {"field": field}
+    return replace(told, body=body)
 
 
 def item_outcomes(records: Transfers, count: int) -> list[Result]:
@@ -91,11 +105,11 @@ def item_outcomes(records: Transfers, count: int) -> list[Result]:
     bounds = np.searchsorted(items, np.arange(count + 1))
     outcomes = [Result.OK] * count
     for item in np.unique(items[results != 0]).tolist():
-        outcomes[item] = _outcome(records[bounds[item] : bounds[item + 1]])
+        outcomes[item] = outcome_of(records[bounds[item] : bounds[item + 1]])
     return outcomes
 
 
-def _outcome(records: Transfers) -> Result:
+def outcome_of(records: Transfers) -> Result:
     """Give the outcome of one item from its own records."""
     results = records["result"]
     if not results.any():
@@ -117,7 +131,7 @@ def _read(node: Node, answer: Answer) -> tuple[bytes, Transfers]:
 def _payment(_: Node, admitted: Admitted, found: Journaled, request_id: str) -> tuple[int, dict[str, Any]] | Problem:
     items: PaymentItems = admitted.content
     uetr = uuid_text(id_of(items.rows["uetr_hi"][0], items.rows["uetr_lo"][0]))
-    outcome = _outcome(found.records)
+    outcome = outcome_of(found.records)
     if outcome is not Result.OK:
         return refusal_of(outcome, request_id, uetr=uetr, **_status(PaymentStatus.REFUSED), **found.receipt())
     group = int(found.records["group"][0])
@@ -182,7 +196,7 @@ def _issuances(_: Node, admitted: Admitted, found: Journaled, request_id: str) -
 
 def _quote(_: Node, admitted: Admitted, found: Journaled, request_id: str) -> tuple[int, dict[str, Any]] | Problem:
     offer: Offer = admitted.content
-    outcome = _outcome(found.records)
+    outcome = outcome_of(found.records)
     if outcome is not Result.OK:
         return refusal_of(outcome, request_id, quote=uuid_text(offer.quote), **found.receipt())
     return 201, {"quote": uuid_text(offer.quote), **found.receipt()}
@@ -192,7 +206,7 @@ def _cancellation(
     _: Node, admitted: Admitted, found: Journaled, request_id: str
 ) -> tuple[int, dict[str, Any]] | Problem:
     body: CancellationBody = admitted.content
-    outcome = _outcome(found.records)
+    outcome = outcome_of(found.records)
     if outcome is not Result.OK:
         return refusal_of(outcome, request_id, uetr=body.uetr, **found.receipt())
     return 201, {"uetr": body.uetr, **_status(PaymentStatus.CANCELLED), **found.receipt()}
@@ -206,7 +220,7 @@ _REPLIES: dict[str, Callable[[Node, Admitted, Journaled, str], tuple[int, dict[s
     "/v1/accounts": _accounts,
     "/v1/issuances": _issuances,
     "/v1/quotes": _quote,
-    "/v1/payments": _payment,
+    _PAYMENTS: _payment,
     "/v1/batches": _batch,
     COLUMNS_TOPIC: _batch,
     "/v1/cancellations": _cancellation,

@@ -28,7 +28,7 @@ from ledger.errors import MalformedInput
 from ledger.packing import by_width, pack, unpack
 from ledger.transfers import TRANSFER, Transfers, transfers
 
-__all__ = ["COUNT_MAX", "HEAD_SIZE", "MAGIC", "decode", "encode", "mask_of", "names_of"]
+__all__ = ["COUNT_MAX", "HEAD_SIZE", "MAGIC", "MASK_MAX", "decode", "encode", "mask_of", "names_of"]
 
 MAGIC = b"HGT1"
 COUNT_MAX = 65_536

@@ -1,8 +1,8 @@
 """What a payment means: the legs that its signature derives, on the payer's ledger and on the payee's.
 
 Whole batches are interpreted in columns; only refunds are looked up one by one. Refusals are results of the records, in
-this order: the debtor's asset, the payee, the refund, the fee, the quote, then whatever the kernel says; the refusal of
-one item changes nothing for the next.
+this order: a UETR that is used up, the debtor's asset, the payee, the refund, the fee, the quote, then whatever the
+kernel says; the refusal of one item changes nothing for the next.
 
 A payment inside one ledger is posted at once, gross. A payment across the border becomes a hold, *member* of the open
 window's outgoing group; on the payee's ledger its legs are made, bound, when the other node's list is accepted.
@@ -20,7 +20,7 @@ from ledger.errors import Conflict, Forbidden, NotFound
 from ledger.holds import OPEN
 from ledger.machine import Admitted, Context, Machine
 from ledger.state import State
-from ledger.transfers import Flag, Result, id_halves, transfers
+from ledger.transfers import Flag, Result, id_halves, id_of, transfers
 from settlement import fx, refunds
 from settlement.bodies import CancellationBody, PaymentItems
 from settlement.book import Book, Group, Payments, PaymentState, Window, group_of, window_of
@@ -116,7 +116,7 @@ class _Reading:
 
 def _execute_part(book: Book, context: Context, party: int, items: PaymentItems, *, first_item: int) -> None:
     rows, across = items.rows, items.across
-    reading = _read(book, context, items)
+    reading = _read(book, context, party, items)
     draft = _lay_out(book, items, reading)
     commands = draft.commands
     commands["party"] = party
@@ -142,7 +142,7 @@ def _execute_part(book: Book, context: Context, party: int, items: PaymentItems,
 # --- what payments mean -----------------------------------------------------------------------------------------------
 
 
-def _read(book: Book, context: Context, items: PaymentItems) -> _Reading:
+def _read(book: Book, context: Context, party: int, items: PaymentItems) -> _Reading:
     """Find out what each payment means; fills in participants and what payees receive."""
     rows, across = items.rows, items.across
     reasons = _check(book, context.machine, items)
@@ -155,7 +155,27 @@ def _read(book: Book, context: Context, items: PaymentItems) -> _Reading:
     reasons[(items.fees > 0) & (book.fees_of[rows["debtor"]] == 0) & (reasons == 0)] = Result.FEE_ACCOUNT
     rows["creditor_amount"] = np.where(rows["creditor_asset"] == rows["asset"], rows["amount"], 0)
     quotes = _convert(book, items, reasons, timestamp_ns=context.timestamp_ns)
+    reasons[_repeated(context.state, party, items, reasons)] = Result.ID_EXISTS
     return _Reading(reasons, quotes, refunding)
+
+
+def _repeated(state: State, party: int, items: PaymentItems, reasons: Reasons) -> Indices:
+    """Find those that are refused, or would be before ids are looked at, and whose UETR was used before.
+
+    What a payment is refused for may have changed since; that it is the same one again has not. All others are left to
+    the kernel, which sees by itself that an id is used up.
+    """
+    rows = items.rows
+    suspects = np.flatnonzero((reasons != 0) | (~items.across & (rows["debtor"] == rows["creditor"])))
+    if not len(suspects):
+        return suspects
+    uetrs = [id_of(high, low) for high, low in zip(rows["uetr_hi"].tolist(), rows["uetr_lo"].tolist(), strict=True)]
+    first = dict(zip(reversed(uetrs), range(len(uetrs) - 1, -1, -1), strict=True))
+    used = [
+        first[uetrs[index]] < index or state.lookup(party, leg_id(uetrs[index], Leg.PAYER)) is not None
+        for index in suspects.tolist()
+    ]
+    return suspects[used]
 
 
 def _convert(book: Book, items: PaymentItems, reasons: Reasons, *, timestamp_ns: int) -> Indices:

@@ -13,7 +13,8 @@ from gateway import schemas
 from gateway.examples import PAYMENT, RESULT, UETR
 from gateway.node import Node
 from gateway.openapi import answers
-from gateway.replies import item_outcomes, journaled
+from gateway.repeats import FIRSTS_SIZE_MAX, FirstUses, repetition
+from gateway.replies import journaled, outcome_of
 from gateway.routes.access import Reader, Signed, only, page_of
 from gateway.routes.public import Cursor, Limit
 from ledger import messages
@@ -26,6 +27,7 @@ from settlement.bodies import PaymentItems
 from settlement.interpreter import COLUMNS_TOPIC
 from settlement.legs import parse_uetr
 from settlement.places import incoming_place, outgoing_place, peer_party
+from settlement.repeats import Requests, requests_of
 from settlement.views import ISO_REASON, ISO_STATUS, PaymentStatus, PaymentView, payment_view
 
 __all__ = ["find_payment", "router"]
@@ -90,11 +92,8 @@ def router(node: Node) -> APIRouter:
     ) -> Response:
         """Give the results of a batch by item, as they were when it was journaled; its signer and auditors may read."""
         page = page_of(node, cursor=cursor, limit=limit)
-        batch = await node.runtime.offload(_batch, node, reader, position)
         first = page.cursor or 0
-        following = min(first + page.limit, len(batch.names))
-        items = [batch.item(index) for index in range(first, following)]
-        return schemas.listing(items, following if following < len(batch.names) else None)
+        return schemas.listing(*await node.runtime.offload(_results, node, reader, position, first, page.limit))
 
     return routes
 
@@ -144,23 +143,49 @@ def _payee(node: Node, machine: Machine, uetr: int) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """A batch read back: what its items are called, in which field, what became of each, and its records."""
+    """A batch read back: its topic, what its items are called, in which field, what they ask for, and its records."""
 
+    topic: str
     field: str
     names: list[str]
-    outcomes: list[Result]
+    requests: Requests
     records: Transfers
 
-    def item(self, index: int) -> dict[str, Any]:
-        """Write one item's result."""
-        outcome = self.outcomes[index]
-        body: dict[str, Any] = {"item": index, self.field: self.names[index], "result": outcome.name}
-        if outcome is not Result.OK:
-            refused = PaymentStatus.REFUSED
-            return body | {"state": refused, "iso_status": ISO_STATUS[refused], "iso_reason": ISO_REASON[outcome]}
-        first = self.records[np.searchsorted(self.records["item"], index)]
-        status = PaymentStatus.ACCEPTED if int(first["flags"]) & Flag.PENDING else PaymentStatus.SETTLED
-        return body | {"state": status, "iso_status": ISO_STATUS[status]}
+    def item(self, index: int, firsts: FirstUses) -> dict[str, Any]:
+        """Write one item's result; of one that was asked for before, that of the first one."""
+        begin, end = np.searchsorted(self.records["item"], (index, index + 1))
+        records = self.records[begin:end]
+        body: dict[str, Any] = {"item": index, self.field: self.names[index]}
+        if outcome_of(records) is not Result.ID_EXISTS:
+            return body | _result(records)
+        first, differing = repetition(firsts, records, self.topic, self.requests, index)
+        told = {"repeated": True} if differing is None else {"field": differing}
+        return body | _result(first.records if differing is None else records) | first.members() | told
+
+
+def _result(records: Transfers) -> dict[str, Any]:
+    """Write what came of one item, by its records."""
+    outcome = outcome_of(records)
+    if outcome is not Result.OK:
+        refused = PaymentStatus.REFUSED
+        iso = {"iso_status": ISO_STATUS[refused], "iso_reason": ISO_REASON[outcome]}
+        return {"result": outcome.name, "state": refused, **iso}
+    status = PaymentStatus.ACCEPTED if int(records["flags"][0]) & Flag.PENDING else PaymentStatus.SETTLED
+    return {"result": outcome.name, "state": status, "iso_status": ISO_STATUS[status]}
+
+
+def _results(
+    node: Node, reader: Reader, position: int, first: int, limit: int
+) -> tuple[list[dict[str, Any]], int | None]:
+    """Give one page of a batch's results and where the next begins; on a worker thread."""
+    batch, firsts = _batch(node, reader, position), FirstUses(node)
+    items: list[dict[str, Any]] = []
+    for index in range(first, min(first + limit, len(batch.names))):
+        if firsts.size > FIRSTS_SIZE_MAX:
+            break
+        items.append(batch.item(index, firsts))
+    following = first + len(items)
+    return items, following if following < len(batch.names) else None
 
 
 def _batch(node: Node, reader: Reader, position: int) -> _Batch:
@@ -177,4 +202,4 @@ def _batch(node: Node, reader: Reader, position: int) -> _Batch:
     rows = rows.rows if isinstance(rows, PaymentItems) else rows
     halves = zip(rows[f"{prefix}hi"].tolist(), rows[f"{prefix}lo"].tolist(), strict=True)
     names = [schemas.uuid_text(id_of(high, low)) for high, low in halves]
-    return _Batch(field, names, item_outcomes(records, len(names)), records)
+    return _Batch(envelope.topic, field, names, requests_of(envelope.topic, entry.message.body), records)

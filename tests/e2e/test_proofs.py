@@ -145,7 +145,7 @@ def test_a_payment_just_made_has_a_receipt(network: Network, settled: str) -> No
 
 
 def test_a_refusal_for_a_leg_that_was_taken_has_a_receipt(network: Network, settled: str) -> None:
-    """A payment of which one further id was taken by a book transfer is refused, is read so, and has its receipt."""
+    """A payment of which a book transfer took one further id is refused, each time, is read so, and has its receipt."""
     bank, customer = network.client("SH", key_of("bank-SH")), network.wallets["SH"]["a"]
     position = next(entry for entry in bank.accounts() if (entry["code"], entry["asset"]) == ("POSITION", "CNY"))
     own = bank.open_accounts([("bank-SH", "CNY")])["accounts"][0]["address"]
@@ -154,8 +154,13 @@ def test_a_refusal_for_a_leg_that_was_taken_has_a_receipt(network: Network, sett
     taken["amount"], taken["debit"] = 1, parse_address(position["address"])[1]
     taken["credit"] = parse_address(own)[1]
     bank.transfer_columns(columns.encode(taken))
-    with pytest.raises(ProblemError, match="ID_EXISTS"):
-        bank.pay(debtor=position["address"], creditor=customer, asset="CNY", amount=5, fee=1, uetr=uetr)
+    told = []
+    for _ in range(2):
+        with pytest.raises(ProblemError, match="ID_EXISTS") as caught:
+            bank.pay(debtor=position["address"], creditor=customer, asset="CNY", amount=5, fee=1, uetr=uetr)
+        told.append(caught.value.problem)
+    assert (told[0]["field"], "repeated" in told[0]) == ("$", False)
+    assert told[1] == told[0] | {"repeated": True, "request_id": told[1]["request_id"]}
     view = bank.payment(uetr)
     assert (view["state"], view["reason"], view["money"]["amount"]) == ("REFUSED", "ID_EXISTS", "5")
     found = verify(bank.receipt(uetr), genesis_of(network, "SH"))

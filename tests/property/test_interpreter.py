@@ -9,15 +9,18 @@ same book.
 from __future__ import annotations
 
 import itertools
+import json
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from ledger.transfers import Result
 from settlement import drafts
+from settlement.repeats import difference, request_of, requests_of
 from tests.settlement_fixture import World, issuance, money, uetr_of
 
 WALLETS = ("SH/ann/CNY", "SH/ben/CNY", "SH/cai/CNY", "HK/dan/CNY", "HK/dan/HKD", "HK/eva/CNY", "HK/eva/HKD")
@@ -71,6 +74,7 @@ class TwoLedgers(RuleBasedStateMachine):
         self.received: dict[str, tuple[str, str, int]] = {}
         self.refunded: dict[str, int] = {}
         self.fees: dict[str, int] = {}
+        self.asked: list[tuple[Wait, dict[str, Any], int]] = []
 
     # --- the model ----------------------------------------------------------------------------------------------------
 
@@ -149,8 +153,11 @@ class TwoLedgers(RuleBasedStateMachine):
         """Send a message and compare how each of its items ends."""
         node = self.world.node(made[0][0].debtor[:2])
         records = node.pay(who, *(body for _, body in made))
-        for item, (wait, _) in enumerate(made):
+        for item, (wait, body) in enumerate(made):
             part = records[records["item"] == item]
+            self.asked.append(
+                (wait, body, int(node.machine.position) - len(records) + int(np.searchsorted(records["item"], item)))
+            )
             expected = self.expected(wait)
             found = drafts.reason_of(part["leg"], part["result"]) if part["result"].any() else Result.OK
             assert found is expected, (wait, found, expected)
@@ -185,6 +192,28 @@ class TwoLedgers(RuleBasedStateMachine):
         if cross:
             payee = data.draw(st.sampled_from([name for name in WALLETS if name[-3:] == payer[-3:]]))
         self.send(payee.split("/")[1], [self.make(payee, payer, max(1, amount // share), 0, original)])
+
+    @precondition(lambda self: self.asked)
+    @rule(data=st.data(), changed=st.sampled_from(["", "", "creditor", "money", "reference", "refund_of"]))
+    def repeat(self, data: st.DataObject, changed: str) -> None:
+        """Use a UETR again, for the same or something else: nothing moves, and the record leads to the first one."""
+        wait, body, first = data.draw(st.sampled_from(self.asked))
+        paid = wait.debtor[-3:]
+        other: dict[str, Any] = {
+            "creditor": self.world.address("SH/WALLET.ben", "CNY"),
+            "money": money(wait.amount + 1, paid),
+            "reference": "again",
+            "refund_of": uetr_of("nothing"),
+        }
+        node, again = self.world.node(wait.debtor[:2]), body | {name: other[name] for name in [changed] if name}
+        records = node.pay(wait.debtor.split("/")[1], again)
+        repeated = records[records["result"] == Result.ID_EXISTS]
+        assert repeated["debit_previous"].tolist() == [first + 1]
+        assert drafts.reason_of(records["leg"], records["result"]) is Result.ID_EXISTS
+        requests = [request_of(requests_of("/v1/payments", json.dumps(each).encode()), 0) for each in (body, again)]
+        assert requests[1] is not None
+        field = {"money": "money.amount"}.get(changed, changed)
+        assert difference(requests[0], requests[1]) == (field if again != body else None)
 
     @precondition(lambda self: self.waits)
     @rule(data=st.data())

@@ -204,6 +204,32 @@ def test_a_uetr_again_in_another_message(world: World) -> None:
     assert (view.status, view.amount) == (PaymentStatus.SETTLED, 5_00)
 
 
+def test_a_payment_again_that_would_be_refused_now(world: World) -> None:
+    """That its UETR is used up comes before all that can be said against a payment, and names the first record."""
+    original, refund = world.payment("SH/WALLET.ann", "SH/WALLET.ben", 5_00), uetr_of("refund")
+    world.sh.pay("ann", original)
+    back = world.payment("SH/WALLET.ben", "SH/WALLET.ann", 5_00, uetr=refund, refund_of=original["uetr"])
+    first = world.sh.machine.position + 2
+    assert world.sh.pay("ben", back)["result"].tolist() == [Result.OK]
+
+    changes: list[dict[str, Any]] = [{}, {"refund_of": uetr_of("nothing")}, {"money": money(1, "HKD")}]
+    for change in changes:
+        records = world.sh.pay("ben", back | change)
+        assert records["result"].tolist() == [Result.ID_EXISTS]
+        assert records["debit_previous"].tolist() == [first]
+    assert world.sh.balance("WALLET.ben") == 100_000_00
+
+
+def test_a_payment_to_oneself_again(world: World) -> None:
+    """A payment that is refused for its own sake is a repetition when it comes again, inside one batch too."""
+    vain = world.payment("SH/WALLET.ann", "SH/WALLET.ann", 5_00)
+    lost = world.payment("SH/WALLET.ann", "SH/WALLET.ben", 5_00) | {"creditor": address("SH", 9_999)}
+
+    results = world.sh.refused("ann", vain, lost, lost, vain)
+
+    assert results == [Result.SAME_ACCOUNT, Result.PAYEE_NOT_FOUND, Result.ID_EXISTS, Result.ID_EXISTS]
+
+
 def taken_by_a_transfer(world: World, leg: Leg) -> dict[str, Any]:
     """Have a bank use the id of one leg of a payment for a book transfer, and then make the payment; gives it."""
     payment = world.payment("SH/POSITION.ALPHA", "SH/POSITION.BETA", 5_00)
