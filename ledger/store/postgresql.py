@@ -193,11 +193,10 @@ class PostgresqlStore(SqlStore):
             raise _unknown(self._warning)
 
     @contextmanager
-    def _reading(self) -> Iterator[Connection]:
-        """One short reading transaction, with the database's failures translated."""
+    def _translating(self) -> Iterator[None]:
+        """Say what a failed read means; waiting for a connection can fail too."""
         try:
-            with self._reads.begin() as connection:
-                yield connection
+            yield
         except DBAPIError as error:
             raise _failure(error) from error
         except PoolTimeoutError as error:
@@ -237,13 +236,13 @@ def _parse(url: str) -> URL:
 def _engine(url: URL, *, is_writer: bool) -> Engine:
     """Make an engine whose sessions have the settings they need; what the URL says about connecting comes first."""
     pool: dict[str, Any] = {"poolclass": NullPool}
+    # A read sees committed blocks, and those never change: more than one statement needs no common transaction.
+    isolation: Any = "READ COMMITTED" if is_writer else "AUTOCOMMIT"
     if not is_writer:
         pool = {"poolclass": QueuePool, "pool_size": READER_COUNT_MAX, "max_overflow": 0, "pool_timeout": READER_WAIT_S}
     arguments = {name: value for name, value in _CONNECT_ARGUMENTS.items() if name not in url.query}
     try:
-        engine = create_engine(
-            url, isolation_level="READ COMMITTED", use_native_hstore=False, connect_args=arguments, **pool
-        )
+        engine = create_engine(url, isolation_level=isolation, use_native_hstore=False, connect_args=arguments, **pool)
     except ModuleNotFoundError as error:
         raise Unavailable(
             "STORE_DRIVER", "PostgreSQL needs the extra: pip install 'hugang[postgres]'.", retry_after_s=60

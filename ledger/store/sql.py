@@ -7,26 +7,34 @@ mean. Statements, checks and the order in which things happen are here, so that 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Select, func, insert, select, update
+from sqlalchemy import Connection, Engine, RowMapping, Select, func, insert, select, update
 from sqlalchemy.exc import DBAPIError
 
 from ledger.errors import IntegrityFailure, InvariantViolation, MalformedInput, NotFound, Unavailable
 from ledger.journal import Block, EncodedBlock, Header, block_hash, decode_header
 from ledger.runtime import Runtime
 from ledger.store import tables
+from ledger.store.index import POSITION_MAX, BlockIndex
 from ledger.store.parts import compress, decompress
+from ledger.store.questions import BLOCK, PART, PLACES, Question
 
 __all__ = ["SqlStore"]
 
-HEIGHT_MAX = POSITION_MAX = 2**63 - 1
+HEIGHT_MAX = 2**63 - 1
 PART_MAX = 2**31 - 1
 """The largest numbers that the columns hold; what is asked for beyond them is not there."""
+PLACE_COUNT_MAX = 2**14
+"""Blocks whose places are read in one go."""
 RUN_COUNT_MAX = 64
 RUN_SIZE_MAX = 2**21
 """Blocks, and bytes of their bodies, that are read in one transaction; a single larger block is read by itself."""
+
+_Row = RowMapping | Mapping[str, Any]
+"""A row of ``blocks`` by column."""
 
 
 class SqlStore(ABC):
@@ -39,6 +47,7 @@ class SqlStore(ABC):
         self._epoch = 0
         self._last_height = 0
         self._end = 0
+        self._index = BlockIndex()
 
     # --- what a database brings ---------------------------------------------------------------------------------------
 
@@ -46,9 +55,12 @@ class SqlStore(ABC):
     def _writing(self) -> AbstractContextManager[Connection]:
         """Begin a transaction of the writer; leaving commits it, an exception rolls it back."""
 
+    _reads: Engine
+    """Connections for reading, on which each statement is a transaction of its own unless one is begun."""
+
     @abstractmethod
-    def _reading(self) -> AbstractContextManager[Connection]:
-        """Begin one short transaction for reading, with the database's failures translated."""
+    def _translating(self) -> AbstractContextManager[None]:
+        """Say what a failure of the database means for whoever reads."""
 
     @abstractmethod
     def _append_failure(self, error: DBAPIError, *, is_committing: bool) -> Exception:
@@ -88,6 +100,8 @@ class SqlStore(ABC):
         self._runtime.crossing("store.after_commit")
         self._failure = None
         self._last_height = header.height
+        if self._index.height == header.height - 1:
+            self._index.add(header.height, header.first_position, header.position_count)
         self._end += header.position_count
         self._appended(sum(map(len, parts)))
 
@@ -119,6 +133,21 @@ class SqlStore(ABC):
             raise MalformedInput("STORE_FORMAT", "The store has a format this version does not know.")
 
     # --- reading ------------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        """Begin one short transaction for reading, with the database's failures translated."""
+        with self._translating(), self._reads.begin() as connection:
+            yield connection
+
+    def _ask(self, question: Question, **values: int) -> list[Any]:
+        """Ask the short way; if that fails, the long way, which finds another connection or says what is wrong."""
+        with self._translating():
+            rows = question.ask(self._reads, **values)
+            if rows is not None:
+                return rows
+            with self._reads.begin() as connection:
+                return [tuple(row) for row in connection.execute(question.query, values)]
 
     def genesis(self) -> bytes:
         """Give the genesis document's canonical bytes."""
@@ -176,34 +205,38 @@ class SqlStore(ABC):
 
     def header(self, height: int) -> bytes:
         """Give one block's header; see ``Store.header``."""
-        with self._reading() as connection:
-            return _blob(_block_row(connection, height)["header"])
+        rows = self._ask(BLOCK, height=height) if 1 <= height <= HEIGHT_MAX else []
+        return _blob(_found([dict(zip(_BLOCK_COLUMNS, row, strict=True)) for row in rows], height)["header"])
 
     def body_part(self, height: int, part: int) -> bytes:
         """Give part ``part`` of a body; see ``Store.body_part``."""
-        query = select(tables.bodies.c.bytes).where(tables.bodies.c.height == height, tables.bodies.c.part == part)
-        data = None
-        if 1 <= height <= HEIGHT_MAX and 0 <= part <= PART_MAX:
-            with self._reading() as connection:
-                data = connection.execute(query).scalar_one_or_none()
-        if data is None:
+        rows = self._ask(PART, height=height, part=part) if 1 <= height <= HEIGHT_MAX and 0 <= part <= PART_MAX else []
+        if not rows:
             raise NotFound("PART_NOT_FOUND", "The block's body has no such part.", height=height, part=part)
-        return decompress(_blob(data), height=height, part=part)
+        return decompress(_blob(rows[0][0]), height=height, part=part)
 
     def height_of(self, position: int) -> int:
         """Give the height of the block that holds a position; see ``Store.height_of``."""
-        columns = tables.blocks.c
-        query = select(columns.height, columns.first_position, columns.position_count)
-        query = query.where(columns.first_position <= position).order_by(columns.first_position.desc()).limit(1)
-        row = None
-        end = 0
+        height = None
         if 0 <= position <= POSITION_MAX:
-            with self._reading() as connection:
-                row = connection.execute(query).one_or_none()
-                end = 0 if row is None else row.first_position + row.position_count
-        if row is None or position >= end:
+            height = self._index.height_of(position)
+            if height is None:
+                self._learn_places()
+                height = self._index.height_of(position)
+        if height is None:
             raise NotFound("POSITION_NOT_FOUND", "The journal has not come to this position yet.", position=position)
-        return int(row.height)
+        return height
+
+    def _learn_places(self) -> None:
+        """Learn where the blocks lie that have been committed since, by whomever."""
+        rows: list[Any] = [()]
+        while rows:
+            first = self._index.height + 1
+            rows = self._ask(PLACES, first=first, last=first + PLACE_COUNT_MAX - 1)
+            for row in rows:
+                if not all(isinstance(number, int) for number in row):
+                    raise IntegrityFailure("STORE_CORRUPT", "A block's place is no number.", block=first)
+                self._index.add(*row)
 
     def last_height(self) -> int:
         """Give the height of the last block."""
@@ -247,7 +280,7 @@ def _parts_between(first: int, last: int) -> Select[int, int, object]:
     return query.order_by(columns.height, columns.part)
 
 
-def _assembled(row: RowMapping, parts: Sequence[tuple[int, object]]) -> EncodedBlock:
+def _assembled(row: _Row, parts: Sequence[tuple[int, object]]) -> EncodedBlock:
     """Put a block together from its row and its parts."""
     height = row["height"]
     if [number for number, _ in parts] != list(range(len(parts))):
@@ -256,17 +289,24 @@ def _assembled(row: RowMapping, parts: Sequence[tuple[int, object]]) -> EncodedB
     return EncodedBlock(_blob(row["header"]), _blob(row["signature"]), body)
 
 
-def _block_row(connection: Connection, height: int) -> RowMapping:
+_BLOCK_COLUMNS = tuple(tables.blocks.c.keys())
+
+
+def _block_row(connection: Connection, height: int) -> _Row:
     """Read a block's row."""
     query = select(tables.blocks).where(tables.blocks.c.height == height)
-    row = connection.execute(query).mappings().one_or_none() if 1 <= height <= HEIGHT_MAX else None
-    if row is None:
+    return _found(connection.execute(query).mappings().all() if 1 <= height <= HEIGHT_MAX else [], height)
+
+
+def _found(rows: Sequence[_Row], height: int) -> _Row:
+    """Take the one row that was asked for, checked."""
+    if not rows:
         raise NotFound("BLOCK_NOT_FOUND", "There is no block at this height.", height=height)
-    _checked(row, height)
-    return row
+    _checked(rows[0], height)
+    return rows[0]
 
 
-def _checked(row: RowMapping, height: int) -> Header:
+def _checked(row: _Row, height: int) -> Header:
     """Hold a row's columns against its header and the height at which it should stand."""
     try:
         header = decode_header(_blob(row["header"]))

@@ -160,11 +160,10 @@ class SqliteStore(SqlStore):
             self._move = self._mover.submit(_checkpoint, self._reads)
 
     @contextmanager
-    def _reading(self) -> Iterator[Connection]:
-        """One short reading transaction, with the database's failures translated."""
+    def _translating(self) -> Iterator[None]:
+        """Say what a failed read means: locked files pass, unreadable ones do not."""
         try:
-            with self._reads.begin() as connection:
-                yield connection
+            yield
         except DBAPIError as error:
             raise _failure(error) from error
         except _DAMAGE as error:

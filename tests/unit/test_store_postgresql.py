@@ -376,6 +376,19 @@ def test_reads_come_back_after_their_sessions_are_lost(place: PostgresqlPlace) -
     store.close()
 
 
+def test_a_single_read_survives_its_session(place: PostgresqlPlace) -> None:
+    """A read of one row whose session has ended is asked again in a new one."""
+    block = Blocks(SEED).make()
+    store = place.create()
+    store.append(block)
+    assert store.header(1) == block.encoded.header
+    query = "SELECT pid FROM pg_stat_activity WHERE application_name = 'hugang' AND pid <> ?"
+    for (session,) in place.run(query, (session_of(store),)):
+        end_session(place, session)
+    assert store.header(1) == block.encoded.header
+    store.close()
+
+
 def test_readers_wait_their_turn(place: PostgresqlPlace, monkeypatch: pytest.MonkeyPatch) -> None:
     """When all connections for reading are taken for too long, a read is told to come again."""
     monkeypatch.setattr(postgresql, "READER_COUNT_MAX", 1)
