@@ -27,6 +27,7 @@ Row = Any
 # The ledger's kernels, and where their constants come from: a constant is compiled in.
 KERNEL_FILES = (
     "accounts.py",
+    "answers.py",
     "checks.py",
     "compiled.py",
     "control.py",

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ledger import merkle, messages, posting, signatures
+from ledger.answers import IDENTITY_SIZE, Answer, Answers
 from ledger.errors import Conflict, InvariantViolation, LedgerError
 from ledger.genesis import Genesis, directory, genesis_hash, network_hash
 from ledger.messages import Envelope, Message
@@ -56,16 +57,6 @@ class Admitted:
     envelope: Envelope
     party: int
     content: Any
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """Where a message stands: its position, how many records follow it, in which block. The same for every retry."""
-
-    position: int
-    count: int
-    height: int
-    digest: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +219,7 @@ class Machine:
         self._begin_day(business_day(genesis.created_ns))
         self.directory = directory(genesis)
         self.frontier = merkle.Frontier()
-        self.answers: dict[tuple[int, str], Answer] = {}
+        self.answers = Answers(hash_key)
         self.height = 0
         self.position = 0
         self.timestamp_ns = genesis.created_ns
@@ -263,14 +254,14 @@ class Machine:
         Raises:
             Conflict: the key was used for another body.
         """
-        answer = self.answers.get((admitted.party, admitted.envelope.idempotency_key))
+        answer = self.answers.get(admitted.party, admitted.envelope.idempotency_key)
         if answer is not None and answer.digest != _identity(admitted.envelope):
             raise Conflict("IDEMPOTENCY_CONFLICT", "This idempotency key was used for another request.")
         return answer
 
     def has_journaled(self, admitted: Admitted) -> bool:
         """Whether this very message, or an earlier one of which it is a retry, is in the journal."""
-        answer = self.answers.get((admitted.party, admitted.envelope.idempotency_key))
+        answer = self.answers.get(admitted.party, admitted.envelope.idempotency_key)
         return answer is not None and answer.digest == _identity(admitted.envelope)
 
     def apply(self, batch: Iterable[Admitted], timestamp_ns: int) -> Draft:
@@ -307,7 +298,8 @@ class Machine:
             if answer is None:
                 self.interpreter.execute(admitted, context)
                 answer = Answer(self.position, context.count, self.height + 1, _identity(admitted.envelope))
-                self.answers[(admitted.party, admitted.envelope.idempotency_key)] = answer
+                self.answers.begin_block(first_position)
+                self.answers.add(admitted.party, admitted.envelope.idempotency_key, answer)
                 self.position += 1 + context.count
                 entries.append(Entry(admitted.message, context.count, context.in_columns))
                 records.extend(context.records)
@@ -315,6 +307,7 @@ class Machine:
         joined = _joined(records)
         if entries or len(expired):
             self.height += 1
+            self.answers.begin_block(first_position)
             self.timestamp_ns = timestamp_ns
             self.recent.end_block()
         return Draft(
@@ -436,7 +429,8 @@ def _leaves(expired_count: int, entries: Sequence[Entry], records: Transfers) ->
 
 def _identity(envelope: Envelope) -> bytes:
     """What makes a retry the same: what was asked for and the body, not the signature's times."""
-    return hashlib.sha256(b"\n".join((envelope.topic.encode(), envelope.subject.encode(), envelope.digest))).digest()
+    parts = envelope.topic.encode(), envelope.subject.encode(), envelope.digest
+    return hashlib.sha256(b"\n".join(parts)).digest()[:IDENTITY_SIZE]
 
 
 def _check_time(envelope: Envelope, at_ns: int) -> None:

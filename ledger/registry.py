@@ -331,7 +331,8 @@ class Registry:
         if len(hash_key) < 16:
             raise InvariantViolation("the registry's hash key needs at least 16 bytes")
         halves = np.frombuffer(hashlib.sha256(b"hugang/registry\0" + hash_key).digest()[:16], "<u8")
-        self.key_0, self.key_1 = np.uint64(halves[0]), np.uint64(halves[1])
+        self.keys = halves.astype(np.uint64)
+        self.key_0, self.key_1 = self.keys[0], self.keys[1]
         self._entries = Growable(ENTRY, CAPACITY_MIN)
         self._index = Growable(np.uint64, CAPACITY_MIN + TAIL)
         self.control = np.zeros(5, np.uint64)
@@ -408,7 +409,7 @@ class Registry:
     def copy(self) -> Registry:
         """Give an independent copy."""
         result = object.__new__(Registry)
-        result.key_0, result.key_1 = self.key_0, self.key_1
+        result.keys, result.key_0, result.key_1 = self.keys, self.key_0, self.key_1
         result._entries = self._entries.copy()
         result._index = self._index.copy()
         result.control = self.control.copy()

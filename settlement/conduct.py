@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ledger import messages
-from ledger.errors import Conflict, MalformedInput
+from ledger.errors import Conflict, InvariantViolation, MalformedInput
 from ledger.machine import Admitted, Machine
 from ledger.messages import Kind, Message
 from ledger.runtime import Runtime
@@ -179,7 +179,9 @@ class Conduct:
         if self._cosigned_size is None:
             return
         close = messages.parse(window.statements[statement_key("close")])
-        closed = machine.answers[machine.directory.keys[close.key_id].party, close.idempotency_key]
+        closed = machine.answers.get(machine.directory.keys[close.key_id].party, close.idempotency_key)
+        if closed is None:
+            raise InvariantViolation("a close is remembered that was never answered")
         if self._cosigned_size() <= closed.position:
             raise Conflict("CHECKPOINT_MISSING", "The close is in no cosigned checkpoint.", window=window.number)
 

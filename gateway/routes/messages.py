@@ -67,10 +67,9 @@ class _Messages:
         media_type = BINARY if path == COLUMNS_TOPIC else JSON
         message = admission.message_of(exchange.scope, body, authorities=node.authorities, media_type=media_type)
         admitted = await node.admission.admit(message)
-        is_retry = (admitted.party, admitted.envelope.idempotency_key) in node.machine.answers
         answer = await node.writer.submit(admitted)
         made = await reply_to(node, admitted, await journaled(node, answer), exchange.request_id)
-        headers = _REPLAYED if is_retry else ()
+        headers = _REPLAYED if answer.is_repeated else ()
         if isinstance(made, Problem):
             reply = problem_reply(made)
             return Reply(reply.status, reply.body, reply.media_type, (*reply.headers, *headers))

@@ -55,7 +55,7 @@ def router(node: Node) -> APIRouter:
         idempotency_key: Annotated[str, Query(min_length=1, max_length=KEY_SIZE_MAX)],
     ) -> Response:
         """Say what the signer once asked for under an idempotency key, and where that is journaled."""
-        answer = await node.writer.read(lambda machine: machine.answers.get((reader.party, idempotency_key)))
+        answer = await node.writer.read(lambda machine: machine.answers.get(reader.party, idempotency_key))
         if answer is None:
             raise NotFound("MESSAGE_NOT_FOUND", "The signer has used no such key.")
         return schemas.answer(await _message(node, answer))

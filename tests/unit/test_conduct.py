@@ -7,10 +7,12 @@ from typing import Any
 import msgspec
 import pytest
 
+from ledger.answers import Answers
 from ledger.errors import (
     Conflict,
     Forbidden,
     IntegrityFailure,
+    InvariantViolation,
     LedgerError,
     MalformedInput,
     NotFound,
@@ -416,3 +418,16 @@ async def test_settling_again_gives_the_same_report() -> None:
         assert await heights(pair) == before
         statement = (await pair.nodes["SH"].conduct.statements(WINDOW))[f"decision/{LAST}/1"]
         assert body_of(statement, DecisionBody).commit
+
+
+async def test_a_close_without_an_answer_is_a_bug(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node that remembers a close, but no answer to it, nets nothing and stops."""
+    async with Pair.make(world_with_payments()) as pair:
+        inputs = await to_acceptance(pair)
+        proposal = say(await propose(pair, inputs))
+        node = pair.nodes[FIRST]
+        monkeypatch.setattr(node.conduct, "_cosigned_size", lambda: 2**40)
+        monkeypatch.setattr(node.machine, "answers", Answers(bytes(16)))
+        with pytest.raises(Unavailable):
+            await node.conduct.deliver([proposal])
+        assert isinstance(node.writer.failure, InvariantViolation)

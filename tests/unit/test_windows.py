@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from ledger.answers import Answers
 from ledger.transfers import Result
 from settlement import answers, applied
 from settlement.book import Group, Payments, PaymentState, WindowState, group_of
@@ -207,7 +208,7 @@ def test_a_closed_window_cannot_be_closed_again(steps: Steps) -> None:
     steps.close()
     steps.window("SH").statements.pop("close")
     world = steps.world
-    world.sh.machine.answers.clear()
+    world.sh.machine.answers = Answers(bytes(16))
     assert refused(world.sh, steps.messages["close"]) == "WINDOW_NOT_OPEN"
 
 
