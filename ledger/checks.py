@@ -46,6 +46,7 @@ _HOLD_POSTED = int(Result.HOLD_POSTED)
 _HOLD_VOIDED = int(Result.HOLD_VOIDED)
 _HOLD_EXPIRED = int(Result.HOLD_EXPIRED)
 _HOLD_BOUND = int(Result.HOLD_BOUND)
+_HOLD_IN_WINDOW = int(Result.HOLD_IN_WINDOW)
 _HOLD_GROUPED = int(Result.HOLD_GROUPED)
 _HOLD_NOT_GROUPED = int(Result.HOLD_NOT_GROUPED)
 _HOLD_EXCEEDED = int(Result.HOLD_EXCEEDED)
@@ -245,6 +246,8 @@ def end_refusal(command: Row, flags: Number, status: Number, hold: Row, is_over:
             return _HOLD_NOT_FOUND
     elif is_over:
         return _HOLD_EXPIRED
+    elif command["group"] != hold["group"]:
+        return _HOLD_IN_WINDOW
     if is_grouped:
         if not flags & _GROUP:
             return _HOLD_GROUPED

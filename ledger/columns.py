@@ -21,6 +21,7 @@ An optional column in which nothing stands is left out, so every list of command
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 
 import numpy as np
 
@@ -69,10 +70,10 @@ def decode(body: bytes) -> Transfers:
         raise MalformedInput("COLUMNS_COUNT", "A message holds 1 to 65,536 transfers.", count=count)
     commands = transfers(count)
     try:
-        unpack(memoryview(body)[_HEAD.size :], _NAMES[mask], commands)
+        bits = unpack(memoryview(body)[_HEAD.size :], _NAMES[mask], commands)
     except MalformedInput as error:
         raise MalformedInput("COLUMNS_MALFORMED", "The body's length does not fit its count.") from error
-    if _mask(commands) != mask:
+    if _mask(lambda name: name in bits and bits[name] != 0) != mask:
         raise MalformedInput("COLUMNS_MALFORMED", "An optional column that says nothing is left out.")
     commands["item"] = np.arange(count, dtype=np.uint32)
     return commands
@@ -80,10 +81,10 @@ def decode(body: bytes) -> Transfers:
 
 def encode(commands: Transfers) -> bytes:
     """Write commands as a body, with the optional columns that say something: undoes ``decode``."""
-    mask = _mask(commands)
+    mask = _mask(lambda name: bool(commands[name].any()))
     return _HEAD.pack(MAGIC, len(commands), mask, 0) + pack(commands, _NAMES[mask]).tobytes()
 
 
-def _mask(commands: Transfers) -> int:
-    """Say which optional columns say something."""
-    return sum(any(commands[name].any() for name in names) << bit for bit, names in enumerate(_OPTIONAL))
+def _mask(says_something: Callable[[str], bool]) -> int:
+    """Give the optional columns of which one field or the other says something."""
+    return sum(any(map(says_something, names)) << bit for bit, names in enumerate(_OPTIONAL))

@@ -29,7 +29,7 @@ from ledger.recall import RecentRecords
 from ledger.registry import Array
 from ledger.reversals import Recall
 from ledger.state import State
-from ledger.transfers import NO_MESSAGE, TRANSFER, Result, Transfers, transfers
+from ledger.transfers import NO_MESSAGE, TRANSFER, Result, Transfers, label, transfers
 
 __all__ = [
     "Admitted",
@@ -160,17 +160,7 @@ class Context:
         """Apply commands and make them records: ``message`` is filled in here; results come back in the same array."""
         if len(commands):
             commands["message"] = self.position
-            posting.post(
-                self.state,
-                commands,
-                timestamp_ns=self.timestamp_ns,
-                first_position=self.position + 1 + self.count,
-                recall=self.machine.recall,
-                compiled=self.machine.compiled,
-            )
-            self.machine.recent.add(self.position + 1 + self.count, commands)
-            self.records.append(commands)
-            self.count += len(commands)
+            self._carry_out(commands)
         return commands
 
     def post_columns(self, commands: Transfers, *, party: int, code: int) -> Transfers:
@@ -182,8 +172,22 @@ class Context:
         if self.count:
             raise InvariantViolation("a message in columns derives nothing else")
         self.in_columns = True
-        commands["party"], commands["code"] = party, code
-        return self.post(commands)
+        label(commands, np.uint64(self.position), np.uint32(party), np.uint16(code))
+        self._carry_out(commands)
+        return commands
+
+    def _carry_out(self, commands: Transfers) -> None:
+        posting.post(
+            self.state,
+            commands,
+            timestamp_ns=self.timestamp_ns,
+            first_position=self.position + 1 + self.count,
+            recall=self.machine.recall,
+            compiled=self.machine.compiled,
+        )
+        self.machine.recent.add(self.position + 1 + self.count, commands)
+        self.records.append(commands)
+        self.count += len(commands)
 
 
 class Machine:

@@ -54,8 +54,8 @@ def _gather(rows: Bytes, places: Array, packed: Bytes) -> None:
 
 
 @kernel
-def _scatter(packed: Bytes, places: Array, rows: Bytes) -> None:
-    """Write packed columns into rows, shape (n, size)."""
+def _scatter(packed: Bytes, places: Array, rows: Bytes, found: Array) -> None:
+    """Write packed columns into rows, shape (n, size), and collect the bits that are set in each column."""
     count, size = rows.shape
     flat = rows.reshape(rows.size)
     rows_8, rows_4, rows_2 = flat.view(np.uint64), flat.view(np.uint32), flat.view(np.uint16)
@@ -66,15 +66,20 @@ def _scatter(packed: Bytes, places: Array, rows: Bytes) -> None:
         for column in range(places.shape[0]):
             offset, width = places[column, 0], places[column, 1]
             step, row, place = size // width, (first * size + offset) // width, at // width
+            bits = np.uint64(0)
             if width == 8:
                 for i in range(group):
                     rows_8[row + i * step] = packed_8[place + i]
+                    bits |= packed_8[place + i]
             elif width == 4:
                 for i in range(group):
                     rows_4[row + i * step] = packed_4[place + i]
+                    bits |= np.uint64(packed_4[place + i])
             else:
                 for i in range(group):
                     rows_2[row + i * step] = packed_2[place + i]
+                    bits |= np.uint64(packed_2[place + i])
+            found[column] |= bits
             at += group * width
 
 
@@ -147,8 +152,11 @@ def pack(rows: Array, names: tuple[str, ...]) -> Bytes:
     return packed[:size]
 
 
-def unpack(data: bytes | memoryview | Bytes, names: tuple[str, ...], rows: Array) -> None:
+def unpack(data: bytes | memoryview | Bytes, names: tuple[str, ...], rows: Array) -> dict[str, int]:
     """Write packed columns into the fields ``names`` of rows; the other fields stay. Undoes ``pack``.
+
+    Returns:
+        For each column the bits that some row has set: nothing stands in a column without any.
 
     Raises:
         MalformedInput: the size is not that of so many rows.
@@ -156,7 +164,9 @@ def unpack(data: bytes | memoryview | Bytes, names: tuple[str, ...], rows: Array
     packed = np.frombuffer(data, np.uint8)
     if len(packed) != packed_size(rows.dtype, names, len(rows)):
         raise MalformedInput("BODY_MALFORMED", "The columns have the wrong size.")
-    _scatter(_read_only(_padded(packed)), _places(rows.dtype, names), _flat(rows))
+    found = np.zeros(len(names), np.uint64)
+    _scatter(_read_only(_padded(packed)), _places(rows.dtype, names), _flat(rows), found)
+    return dict(zip(names, found.tolist(), strict=True))
 
 
 def differences(rows: Array, data: bytes | memoryview, names: tuple[str, ...]) -> set[str]:

@@ -62,6 +62,7 @@ PRECEDENCE: tuple[Result, ...] = (
     Result.HOLD_VOIDED,
     Result.HOLD_EXPIRED,
     Result.HOLD_BOUND,
+    Result.HOLD_IN_WINDOW,
     Result.HOLD_GROUPED,
     Result.HOLD_NOT_GROUPED,
     Result.HOLD_EXCEEDED,

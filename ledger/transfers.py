@@ -18,7 +18,7 @@ Field by field (little-endian, no padding that is not named):
 ``debit credit``    u32    account numbers; POST, VOID and EXPIRE take them from the hold
 ``item``            u32    index of the item inside its message
 ``timeout_s``       u32    PENDING: seconds until the hold expires, 0 for never
-``group``           u32    PENDING: hold group, 0 for none
+``group``           u32    PENDING: a window's group, 0 for none; POST and VOID name the same
 ``member``          u32    PENDING: index of the whole this hold belongs to, inside its group
 ``party``           u32    number of the signing party: the scope of the id
 ``code``            u16    what the transfer is for; given meaning by the layer above
@@ -36,6 +36,8 @@ import enum
 import numpy as np
 import numpy.typing as npt
 
+from ledger.compiled import Number, kernel
+
 __all__ = [
     "HOLD_GROUP_COUNT_MAX",
     "NO_MESSAGE",
@@ -47,6 +49,7 @@ __all__ = [
     "Transfers",
     "id_halves",
     "id_of",
+    "label",
     "transfers",
 ]
 
@@ -179,6 +182,8 @@ class Result(enum.IntEnum):
     """The hold belongs to no hold group."""
     VALUE_DAY_INVALID = 33
     """Beyond ``VALUE_DAY_MAX``."""
+    HOLD_IN_WINDOW = 34
+    """The hold is in another group than its POST or VOID names: what waits in a window ends with it."""
     # 100 and above are refusals made by the interpreter; see settlement/payments.py
     QUOTE_NOT_FOUND = 100
     QUOTE_EXPIRED = 101
@@ -208,6 +213,16 @@ class Result(enum.IntEnum):
 def transfers(count: int) -> Transfers:
     """Give ``count`` zeroed transfers."""
     return np.zeros(count, TRANSFER)
+
+
+@kernel
+def label(commands: Transfers, message: Number, party: Number, code: Number) -> None:
+    """Say of all commands of a message from which one they come, of whom and what for, in one pass."""
+    for i in range(commands.size):
+        command = commands[i]
+        command["message"] = message
+        command["party"] = party
+        command["code"] = code
 
 
 def id_halves(identifier: int) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from ledger.machine import Entry
 from ledger.runtime import SystemRuntime
 from ledger.state import State
 from ledger.store import parts
-from ledger.transfers import Flag, transfers
+from ledger.transfers import Flag, label, transfers
 
 __all__ = ["warm"]
 
@@ -58,6 +58,7 @@ def _encode() -> None:
     """Write a body beside its message, read it back, and compress it."""
     commands = transfers(sections.COLUMNS_COUNT_MIN)
     commands["item"] = np.arange(len(commands))
+    label(commands, np.uint64(0), np.uint32(0), np.uint16(0))
     message = messages.Message(messages.Kind.STATEMENT, b"", bytes(64), columns.encode(commands))
     entries = (Entry(message, len(commands), in_columns=True),)
     body = sections.encode(entries, commands, first_position=0, expired_count=0)

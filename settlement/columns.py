@@ -20,7 +20,6 @@ from ledger import columns
 from ledger.compiled import Number, kernel
 from ledger.errors import Forbidden, MalformedInput
 from ledger.machine import Admitted, Context, Machine
-from ledger.registry import IdStatus, find, hash_id
 from ledger.transfers import REVERSAL_COUNT_MAX, Flag, Transfers
 from settlement.book import Book
 from settlement.chart import AccountCode
@@ -32,7 +31,6 @@ Array = npt.NDArray[Any]
 _FORBIDDEN_FLAGS = np.uint16(2**16 - 1 - sum(Flag) | Flag.EXPIRE | Flag.BOUND)
 _REVERSAL = np.uint16(Flag.REVERSAL)
 _ENDS = int(Flag.POST | Flag.VOID)
-_HOLD_OPEN = int(IdStatus.HOLD_OPEN)
 _MOVABLE = np.zeros(2**16, np.bool_)
 _MOVABLE[[AccountCode.WALLET, AccountCode.POSITION, AccountCode.FEES, AccountCode.SUSPENSE]] = True
 
@@ -45,6 +43,8 @@ def decode(body: bytes) -> Transfers:
             may have.
     """
     commands = columns.decode(body)
+    if "flags" not in columns.names_of(columns.mask_of(body)):
+        return commands
     if np.any(commands["flags"] & _FORBIDDEN_FLAGS):
         raise MalformedInput("COLUMNS_FLAGS", "A flag is set that a book transfer cannot have.")
     if np.count_nonzero(commands["flags"] & _REVERSAL) > REVERSAL_COUNT_MAX:
@@ -56,8 +56,7 @@ def authorise(book: Book, admitted: Admitted, machine: Machine, _timestamp_ns: i
     """Let a party move money between accounts of one book that it may debit.
 
     Raises:
-        Forbidden: ``NOT_OWNER``, also for ending a hold that was not made here: the legs of a payment end with its
-            window or its cancellation, never one by one. ``OTHER_BOOK``. One item among many refuses the whole message.
+        Forbidden: ``NOT_OWNER``, ``OTHER_BOOK``. One item among many refuses the whole message.
     """
     commands: Transfers = admitted.content
     accounts = machine.state.accounts
@@ -66,20 +65,6 @@ def authorise(book: Book, admitted: Admitted, machine: Machine, _timestamp_ns: i
         raise Forbidden("NOT_OWNER", "A transfer debits an account that is not the signer's to debit.", item=item)
     if item < -1:
         raise Forbidden("OTHER_BOOK", "The two accounts of a transfer are not on one book.", item=-2 - item)
-    state, registry = machine.state, machine.state.registry
-    ends = np.flatnonzero(commands["flags"] & _ENDS)
-    if len(ends):
-        with np.errstate(over="ignore"):  # the hash wraps on purpose
-            at = int(
-                _first_of_a_window(
-                    commands[ends],
-                    np.uint64(admitted.party),
-                    state.hold_table.array,
-                    (registry.entries, registry.index, registry.control, registry.key_0, registry.key_1),
-                )
-            )
-        if at >= 0:
-            raise Forbidden("NOT_OWNER", "A transfer ends a hold that belongs to a payment.", item=int(ends[at]))
 
 
 def execute(_book: Book, admitted: Admitted, context: Context) -> None:
@@ -108,21 +93,4 @@ def _first_stranger(
             is_movable = movable[np.int64(accounts[credit]["code"])]
             if not is_movable or participant_of[debit] != participant_of[credit]:
                 return -2 - i
-    return -1
-
-
-@kernel
-def _first_of_a_window(
-    commands: Array, party: Number, holds: Array, registry: tuple[Array, Array, Array, Number, Number]
-) -> Number:
-    """Give the first command that would end a living hold of a window, -1 if there is none."""
-    entries, index, control, key_0, key_1 = registry
-    for i in range(commands.size):
-        high, low = commands[i]["related_hi"], commands[i]["related_lo"]
-        fingerprint = hash_id(high, low, party, key_0, key_1) >> np.uint64(32)
-        number = find(entries, index, control, fingerprint, high, low, party)
-        if number < 0 or np.int64(entries[number]["tag"]) & 15 != _HOLD_OPEN:
-            continue
-        if holds[np.int64(entries[number]["low"])]["group"] != 0:
-            return i
     return -1

@@ -296,6 +296,7 @@ def execute_cancellation(book: Book, admitted: Admitted, context: Context) -> No
     commands["related_hi"], commands["related_lo"] = _columns([leg_id(uetr, leg) for leg in legs])
     commands["flags"] = Flag.VOID | Flag.LINKED
     commands["flags"][-1] = Flag.VOID
+    commands["group"] = hold["group"]
     commands["party"] = admitted.party
     commands["code"] = TransferCode.PAYMENT
     commands["leg"] = legs

@@ -106,6 +106,7 @@ ISO_REASON: dict[Result, str] = {
     Result.ITEM_LIMIT: "AM02",
     Result.DAY_LIMIT: "AM14",
     Result.YEAR_LIMIT: "AM14",
+    Result.HOLD_IN_WINDOW: "AG03",
     Result.HOLD_GROUPED: "AG03",
     Result.HOLD_NOT_GROUPED: "AG03",
     Result.VALUE_DAY_INVALID: "DT01",

@@ -36,6 +36,7 @@ ORDER = [
     Result.HOLD_VOIDED,
     Result.HOLD_EXPIRED,
     Result.HOLD_BOUND,
+    Result.HOLD_IN_WINDOW,
     Result.HOLD_GROUPED,
     Result.HOLD_NOT_GROUPED,
     Result.HOLD_EXCEEDED,
@@ -318,6 +319,8 @@ class Model:
             broken.add(Result.HOLD_NOT_FOUND)
         elif is_over and not command["flags"] & Flag.EXPIRE:
             broken.add(Result.HOLD_EXPIRED)
+        if command["group"] != hold.group and not command["flags"] & Flag.EXPIRE:
+            broken.add(Result.HOLD_IN_WINDOW)
         if hold.circle and not command["flags"] & Flag.GROUP:
             broken.add(Result.HOLD_GROUPED)
         if not hold.circle and command["flags"] & Flag.GROUP:

@@ -194,6 +194,7 @@ def _aim(generator: np.random.Generator, commands: Transfers, log: Log) -> None:
             if generator.random() < 0.8:
                 command["flags"] = command["flags"] & ~_GROUPED | record["flags"] & _GROUPED
                 command["amount"] *= not record["flags"] & _GROUPED
+                command["group"] = record["group"]
         else:
             continue
         command["related_hi"], command["related_lo"] = record["id_hi"], record["id_lo"]

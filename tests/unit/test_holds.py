@@ -54,7 +54,7 @@ def test_pending_reserves_on_both_sides() -> None:
 def test_post_ends_a_hold_wholly_or_partly(asked: int, posted: int) -> None:
     """POST posts the amount asked for, all of it for zero, and releases the rest."""
     ledger = ledger_with_hold(group=3, member=7)
-    record = ledger.post(end(2, 1, amount=asked, flags=Flag.POST))[0]
+    record = ledger.post(end(2, 1, amount=asked, flags=Flag.POST, group=3))[0]
     assert (ledger.counters(1), ledger.counters(2)) == ((posted, 0, 0, 0), (0, 0, posted, 0))
     assert (record["amount"], record["debit"], record["credit"]) == (posted, 1, 2)
     assert (record["group"], record["member"]) == (3, 7)
@@ -222,6 +222,17 @@ def test_slots_are_used_again() -> None:
     assert len(ledger.state.hold_table.array) == 16
 
 
+@pytest.mark.parametrize("flag", [Flag.POST, Flag.VOID])
+@pytest.mark.parametrize(("group", "named"), [(3, 0), (3, 4), (0, 3)])
+def test_an_end_names_the_group_of_its_hold(flag: Flag, group: int, named: int) -> None:
+    """What waits in a window is not ended by a command that does not say so, nor does one say so of another hold."""
+    ledger = ledger_with_hold(group=group)
+    before = ledger.state.money_digest()
+    assert ledger.result(end(2, 1, flags=flag, group=named)) is Result.HOLD_IN_WINDOW
+    assert ledger.state.money_digest() == before
+    assert ledger.result(end(3, 1, flags=flag, group=group)) is Result.OK
+
+
 # --- bound holds -----------------------------------------------------------------------------------------------------
 
 
@@ -306,7 +317,7 @@ def test_a_member_beyond_the_selection_changes_nothing() -> None:
 def test_group_holds_come_in_order_of_position() -> None:
     """Holds of a group come by position although later ones use earlier slots."""
     ledger = grouped()
-    ledger.post(end(50, 1, flags=Flag.VOID), end(51, 4, flags=Flag.VOID))
+    ledger.post(end(50, 1, flags=Flag.VOID, group=5), end(51, 4, flags=Flag.VOID, group=5))
     ledger.post(*(command(60 + index, flags=Flag.PENDING, group=5) for index in range(3)))
     rows = posting.group_holds(ledger.state, 5)
     assert rows["id_lo"].tolist() == [2, 3, 5, 6, 60, 61, 62]

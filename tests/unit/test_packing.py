@@ -106,9 +106,12 @@ def test_the_plain_loops_do_the_same(count: int) -> None:
     plain(_gather)(rows.view(np.uint8).reshape(count, -1), _places(MIXED, NAMES), room)
     assert np.array_equal(room[: len(packed)], packed)
     again = np.zeros((count, MIXED.itemsize), np.uint8)
-    plain(_scatter)(room, _places(MIXED, NAMES), again)
-    for name in NAMES:
+    bits = np.zeros(len(NAMES), np.uint64)
+    plain(_scatter)(room, _places(MIXED, NAMES), again, bits)
+    for index, name in enumerate(NAMES):
         assert np.array_equal(again.view(MIXED).reshape(-1)[name], rows[name])
+        assert bits[index] == np.bitwise_or.reduce(rows[name].view(f"u{rows.dtype[name].itemsize}"))
+    assert unpack(packed, NAMES, np.zeros(count, MIXED)) == dict(zip(NAMES, bits.tolist(), strict=True))
 
 
 def test_differing_columns_are_named() -> None:

@@ -159,6 +159,7 @@ class World(Ledger):
             amount=-1 if Result.AMOUNT_INVALID in faults else 11 if Result.HOLD_EXCEEDED in faults else 0,
             flags=int(flags) | (2048 if Result.FLAGS_INVALID in faults else 0),
             value_day=2**16 if Result.VALUE_DAY_INVALID in faults else 0,
+            group=(Result.HOLD_BOUND in faults) + 2 * (Result.HOLD_IN_WINDOW in faults),
         )
 
     def one(self, faults: frozenset[Result]) -> Transfers:
@@ -196,6 +197,7 @@ ENDS = ANY | {
     Result.HOLD_VOIDED,
     Result.HOLD_EXPIRED,
     Result.HOLD_BOUND,
+    Result.HOLD_IN_WINDOW,
     Result.HOLD_GROUPED,
     Result.HOLD_NOT_GROUPED,
     Result.HOLD_EXCEEDED,
@@ -231,6 +233,7 @@ LIMITS = {
 }
 EXCLUSIVE_WITH = {
     Result.HOLD_EXCEEDED: DEAD,  # only a living hold has an amount to exceed, or a group
+    Result.HOLD_IN_WINDOW: DEAD,
     Result.HOLD_GROUPED: DEAD,
     Result.HOLD_NOT_GROUPED: DEAD,
     Result.AMOUNT_INVALID: LIMITS | {Result.HOLD_EXCEEDED, Result.REVERSAL_EXCEEDED},  # too small or too large

@@ -382,13 +382,13 @@ def test_a_copy_goes_its_own_way() -> None:
     copy = Ledger(ledger.state.copy())
     assert copy.state.money_digest() == ledger.state.money_digest()
     copy.position = ledger.position
-    copy.post(end(70, 2, flags=Flag.POST), command(71, debit=1, credit=3))
+    copy.post(end(70, 2, flags=Flag.POST, group=1), command(71, debit=1, credit=3))
     copy.state.open_account(owner=1, asset=1, code=1, flags=CREDIT)
     assert ledger.state.hold_count == 2
     assert ledger.state.lookup(1, 70) is None
     assert ledger.state.account_count == 5
     ledger.state.check()
-    assert ledger.result(end(80, 2, flags=Flag.VOID)) is Result.OK
+    assert ledger.result(end(80, 2, flags=Flag.VOID, group=1)) is Result.OK
 
 
 def test_tables_grow_with_what_comes() -> None:
