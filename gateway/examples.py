@@ -231,6 +231,21 @@ OPERATIONS: dict[str, Operation] = {
         {"accounts": [{"address": WALLET_SH, "owner": "SHOP-7", "asset": "CNY"}], **RECEIPT, "record_count": 0},
         ("NOT_PARTICIPANT", "PARTY_NOT_FOUND"),
     ),
+    "/v1/accounts/closings": Operation(
+        "Close accounts",
+        "A participant closes accounts on its book: wallets, and its own POSITION, FEES and SUSPENSE. Each must be "
+        "empty and without pending amounts; one that is not refuses the whole message.",
+        {"accounts": [WALLET_SH]},
+        {"accounts": [WALLET_SH], **RECEIPT, "record_count": 0},
+        ("NOT_ON_BOOK", "ACCOUNT_ELSEWHERE", "ACCOUNT_NOT_EMPTY", "ACCOUNT_PENDING", "ACCOUNT_CLOSED"),
+    ),
+    "/v1/accounts/reopenings": Operation(
+        "Open closed accounts again",
+        "A participant opens accounts on its book that it has closed, with the limits they had.",
+        {"accounts": [WALLET_SH]},
+        {"accounts": [WALLET_SH], **RECEIPT, "record_count": 0},
+        ("NOT_ON_BOOK", "ACCOUNT_ELSEWHERE", "ACCOUNT_OPEN"),
+    ),
     "/v1/issuances": Operation(
         "Issue money",
         "The issuer of an asset issues it to participants. A single issuance that is refused is a 422; of several, "

@@ -19,6 +19,7 @@ from ledger.transfers import Result, Transfers, id_of
 from settlement import drafts
 from settlement.bodies import (
     AccountsBody,
+    AddressesBody,
     CancellationBody,
     IssuancesBody,
     KeyBody,
@@ -182,6 +183,11 @@ def _accounts(node: Node, admitted: Admitted, found: Journaled, _: str) -> tuple
     return 201, {"accounts": accounts, **found.receipt()}
 
 
+def _addresses(_: Node, admitted: Admitted, found: Journaled, __: str) -> tuple[int, dict[str, Any]]:
+    body: AddressesBody = admitted.content
+    return 201, {"accounts": list(body.accounts), **found.receipt()}
+
+
 def _issuances(_: Node, admitted: Admitted, found: Journaled, request_id: str) -> tuple[int, dict[str, Any]] | Problem:
     """Give a result by item; one issuance alone that was refused is a refusal."""
     body: IssuancesBody = admitted.content
@@ -218,6 +224,8 @@ _REPLIES: dict[str, Callable[[Node, Admitted, Journaled, str], tuple[int, dict[s
     "/v1/keys/revocations": _revocation,
     "/v1/participants": _participant,
     "/v1/accounts": _accounts,
+    "/v1/accounts/closings": _addresses,
+    "/v1/accounts/reopenings": _addresses,
     "/v1/issuances": _issuances,
     "/v1/quotes": _quote,
     _PAYMENTS: _payment,

@@ -269,12 +269,20 @@ class State:
             NotFound: ``ACCOUNT_NOT_FOUND``. Rejected: ``ACCOUNT_CLOSED`` already, ``ACCOUNT_PENDING``: something is
                 pending, ``ACCOUNT_NOT_EMPTY``: there is a balance.
         """
+        self.check_closable(number)
+        self.account_rows[number]["flags"] |= AccountFlag.CLOSED
+
+    def check_closable(self, number: int) -> None:
+        """Let pass only an account that ``close_account`` closes.
+
+        Raises:
+            NotFound: as ``close_account`` does. Rejected: the same.
+        """
         account = self._require_open(number)
         if account.debits_pending or account.credits_pending:
             raise Rejected("ACCOUNT_PENDING", "An account with pending amounts cannot be closed.", account=number)
         if account.balance:
             raise Rejected("ACCOUNT_NOT_EMPTY", "An account with a balance cannot be closed.", account=number)
-        self.account_rows[number]["flags"] |= AccountFlag.CLOSED
 
     def reopen_account(self, number: int) -> None:
         """Open a closed account again.
@@ -283,10 +291,17 @@ class State:
             NotFound: ``ACCOUNT_NOT_FOUND``.
             Rejected: ``ACCOUNT_OPEN``: it is not closed.
         """
-        account = self.account(number)
-        if not account.is_closed:
-            raise Rejected("ACCOUNT_OPEN", "The account is not closed.", account=number)
+        self.check_reopenable(number)
         self.account_rows[number]["flags"] ^= AccountFlag.CLOSED
+
+    def check_reopenable(self, number: int) -> None:
+        """Let pass only an account that ``reopen_account`` opens again.
+
+        Raises:
+            NotFound: as ``reopen_account`` does. Rejected: the same.
+        """
+        if not self.account(number).is_closed:
+            raise Rejected("ACCOUNT_OPEN", "The account is not closed.", account=number)
 
     def account(self, number: int) -> AccountView:
         """Give an account as it stands now.

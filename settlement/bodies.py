@@ -13,10 +13,11 @@ the path of the place, so that what was signed has one reading.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ledger.accounts import parse_address
 from ledger.errors import MalformedInput
 from ledger.genesis import Genesis
 from settlement.items import PaymentItems, amount_of, items_of, money_asset
@@ -26,6 +27,7 @@ from settlement.shapes import (
     TOPICS,
     AccountBody,
     AccountsBody,
+    AddressesBody,
     BatchBody,
     Body,
     CancellationBody,
@@ -48,6 +50,7 @@ __all__ = [
     "TOPICS",
     "AccountBody",
     "AccountsBody",
+    "AddressesBody",
     "BatchBody",
     "CancellationBody",
     "IssuanceBody",
@@ -94,8 +97,8 @@ def decode(topic: str, body: bytes, genesis: Genesis) -> Any:
     Raises:
         MalformedInput: ``TOPIC_UNKNOWN``, ``BODY_TOO_LARGE``, ``BODY_MALFORMED`` with the path, ``FIELD_TWICE``, or the
             code of a field: ``AMOUNT_INVALID``, ``UETR_INVALID``, ``ADDRESS_INVALID``, ``ASSET_UNKNOWN``,
-            ``LEDGER_UNKNOWN``, ``DEBTOR_ELSEWHERE``, ``FEE_ASSET``, ``QUOTE_MISSING``, ``QUOTE_IDLE``,
-            ``RATE_INVALID``, ``EXPIRY_INVALID``.
+            ``LEDGER_UNKNOWN``, ``DEBTOR_ELSEWHERE``, ``ACCOUNT_ELSEWHERE``, ``FEE_ASSET``, ``QUOTE_MISSING``,
+            ``QUOTE_IDLE``, ``RATE_INVALID``, ``EXPIRY_INVALID``.
     """
     kind = TOPICS.get(topic)
     if kind is None:
@@ -116,22 +119,57 @@ def decode(topic: str, body: bytes, genesis: Genesis) -> Any:
 
 def _check(value: Body, genesis: Genesis) -> None:
     """Check assets and repetitions in the bodies that stay as they are."""
-    if isinstance(value, PartiesBody):
-        for index, party in enumerate(value.parties):
-            _check_unique(party.roles, f"$.parties[{index}].roles")
-        _check_unique([party.code for party in value.parties], "$.parties")
-        _check_unique([party.public_key for party in value.parties], "$.parties")
-    elif isinstance(value, ParticipantBody):
-        _check_unique(value.assets, "$.assets")
-        for index, code in enumerate(value.assets):
-            money_asset(code, genesis, f"$.assets[{index}]")
-    elif isinstance(value, AccountsBody):
-        for index, account in enumerate(value.accounts):
-            money_asset(account.asset, genesis, f"$.accounts[{index}].asset")
-    elif isinstance(value, IssuancesBody):
-        for index, issuance in enumerate(value.issuances):
-            money_asset(issuance.money.asset, genesis, f"$.issuances[{index}].money.asset")
-            amount_of(issuance.money.amount, f"$.issuances[{index}].money.amount")
+    check = _CHECKS.get(type(value))
+    if check is not None:
+        check(value, genesis)
+
+
+def _check_parties(value: PartiesBody, _: Genesis) -> None:
+    for index, party in enumerate(value.parties):
+        _check_unique(party.roles, f"$.parties[{index}].roles")
+    _check_unique([party.code for party in value.parties], "$.parties")
+    _check_unique([party.public_key for party in value.parties], "$.parties")
+
+
+def _check_participant(value: ParticipantBody, genesis: Genesis) -> None:
+    _check_unique(value.assets, "$.assets")
+    for index, code in enumerate(value.assets):
+        money_asset(code, genesis, f"$.assets[{index}]")
+
+
+def _check_accounts(value: AccountsBody, genesis: Genesis) -> None:
+    for index, account in enumerate(value.accounts):
+        money_asset(account.asset, genesis, f"$.accounts[{index}].asset")
+
+
+def _check_addresses(value: AddressesBody, genesis: Genesis) -> None:
+    _check_unique(value.accounts, "$.accounts")
+    for index, address in enumerate(value.accounts):
+        _check_own_address(address, genesis, f"$.accounts[{index}]")
+
+
+def _check_issuances(value: IssuancesBody, genesis: Genesis) -> None:
+    for index, issuance in enumerate(value.issuances):
+        money_asset(issuance.money.asset, genesis, f"$.issuances[{index}].money.asset")
+        amount_of(issuance.money.amount, f"$.issuances[{index}].money.amount")
+
+
+_CHECKS: dict[type[Body], Callable[[Any, Genesis], None]] = {
+    PartiesBody: _check_parties,
+    ParticipantBody: _check_participant,
+    AccountsBody: _check_accounts,
+    AddressesBody: _check_addresses,
+    IssuancesBody: _check_issuances,
+}
+
+
+def _check_own_address(address: str, genesis: Genesis, path: str) -> None:
+    try:
+        ledger, _ = parse_address(address)
+    except MalformedInput as error:
+        raise MalformedInput(error.code, "This is not an account address.", path=path) from error
+    if ledger != genesis.ledger:
+        raise MalformedInput("ACCOUNT_ELSEWHERE", "The account is not on this ledger.", path=path)
 
 
 def _check_unique(values: Sequence[str], path: str) -> None:

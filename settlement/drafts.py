@@ -27,6 +27,7 @@ Accounts = npt.NDArray[np.uint32]
 """Shape (k,): account numbers."""
 
 _LIMITS = {Result.DEBIT_LIMIT, Result.CREDIT_LIMIT}
+_CLOSED = {Result.DEBIT_CLOSED, Result.CREDIT_CLOSED}
 _LIMIT_REASONS = {
     Leg.PROVIDER_PAYS: Result.PROVIDER_LIMIT,
     Leg.SETTLE_BOUGHT: Result.PROVIDER_LIMIT,
@@ -34,6 +35,12 @@ _LIMIT_REASONS = {
     Leg.SETTLE: Result.PARTICIPANT_LIMIT,
 }
 """Whose limit it was, by leg: only the payer's own reads as the payer lacking money."""
+_CLOSED_REASONS = {
+    Leg.PROVIDER_RECEIVES: Result.PROVIDER_LIMIT,
+    Leg.PROVIDER_PAYS: Result.PROVIDER_LIMIT,
+    Leg.FEE: Result.FEE_ACCOUNT,
+}
+"""Whose account was closed, by leg: what is no business of payer or payee does not read as theirs."""
 
 
 @dataclass(slots=True)
@@ -157,5 +164,7 @@ def reason_of(legs: Iterable[int], results: Iterable[int]) -> Result:
             continue
         if leg == Leg.PAYER and result is Result.CREDIT_LIMIT:
             return Result.PARTICIPANT_LIMIT
+        if result in _CLOSED:
+            return _CLOSED_REASONS.get(Leg(int(leg)), result)
         return _LIMIT_REASONS.get(Leg(int(leg)), result) if result in _LIMITS else result
     raise InvariantViolation("a chain failed without a reason")

@@ -17,7 +17,7 @@ from ledger.genesis import Genesis
 from ledger.machine import Admitted, Context, Machine
 from ledger.messages import Envelope, Kind
 from ledger.transfers import Transfers
-from settlement import bodies, columns, fx, opening, payments, windows
+from settlement import bodies, closing, columns, fx, opening, payments, windows
 from settlement.book import Book
 
 __all__ = ["COLUMNS_TOPIC", "HANDLERS", "Handler", "Settlement"]
@@ -41,6 +41,8 @@ HANDLERS: dict[str, Handler] = {
     "/v1/keys/revocations": Handler(opening.authorise_revocation, opening.execute_revocation),
     "/v1/participants": Handler(opening.authorise_participant, opening.execute_participant),
     "/v1/accounts": Handler(opening.authorise_accounts, opening.execute_accounts),
+    "/v1/accounts/closings": Handler(closing.authorise_closings, closing.execute_closings),
+    "/v1/accounts/reopenings": Handler(closing.authorise_reopenings, closing.execute_reopenings),
     "/v1/issuances": Handler(opening.authorise_issuances, opening.execute_issuances),
     "/v1/quotes": Handler(fx.authorise_quote, fx.execute_quote),
     "/v1/payments": Handler(payments.authorise, payments.execute),

@@ -23,6 +23,7 @@ __all__ = [
     "TOPICS",
     "AccountBody",
     "AccountsBody",
+    "AddressesBody",
     "BatchBody",
     "Body",
     "CancellationBody",
@@ -121,6 +122,12 @@ class AccountsBody(Body, frozen=True):
     accounts: Annotated[tuple[AccountBody, ...], Meta(min_length=1, max_length=ITEM_COUNT_MAX)]
 
 
+class AddressesBody(Body, frozen=True):
+    """``/v1/accounts/closings`` and ``/v1/accounts/reopenings``: accounts on the signer's book."""
+
+    accounts: Annotated[tuple[AddressText, ...], Meta(min_length=1, max_length=ITEM_COUNT_MAX)]
+
+
 class IssuanceBody(Body, frozen=True):
     """Money to be issued to a participant."""
 
@@ -178,6 +185,8 @@ TOPICS: dict[str, type[Body]] = {
     "/v1/keys/revocations": RevocationBody,
     "/v1/participants": ParticipantBody,
     "/v1/accounts": AccountsBody,
+    "/v1/accounts/closings": AddressesBody,
+    "/v1/accounts/reopenings": AddressesBody,
     "/v1/issuances": IssuancesBody,
     "/v1/quotes": QuoteBody,
     "/v1/payments": PaymentBody,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -13,10 +14,15 @@ __all__ = ["command"]
 
 @click.command("account", short_help="Show an account, or all names.")
 @click.argument("name", required=False)
+@click.option("--close", "change", flag_value="close", help="Close it first; it must be empty.")
+@click.option("--reopen", "change", flag_value="reopen", help="Open it again first.")
 @folder_option
 @json_option
-def command(name: str | None, folder: Path, *, as_json: bool) -> None:
-    """Show the account called NAME, by a name or an address, as the auditor sees it; without NAME, list the names."""
+def command(name: str | None, folder: Path, *, change: str | None, as_json: bool) -> None:
+    """Show the account called NAME, by a name or an address, as the auditor sees it; without NAME, list the names.
+
+    A change is signed by the participant on whose book the account is, with its key in the folder.
+    """
     from gateway.cli.connect import as_auditor
     from gateway.cli.terminal import Terminal, money
     from gateway.names import load_names
@@ -25,6 +31,8 @@ def command(name: str | None, folder: Path, *, as_json: bool) -> None:
 
     configured_ports(folder)
     terminal, names = Terminal(), load_names(folder)
+    if name is None and change is not None:
+        raise click.UsageError("a change takes the NAME of an account")
     if name is None:
         rows = [(word, entry.address, entry.asset, entry.title) for word, entry in names.names.items()]
         if as_json:
@@ -35,11 +43,24 @@ def command(name: str | None, folder: Path, *, as_json: bool) -> None:
     address = names.address(name)
     with as_auditor(folder, parse_address(address)[0]) as client:
         found = client.account(address)
+        if change is not None:
+            _change(folder, found, change)
+            found = client.account(address)
     hand_over(found)
     if as_json:
         terminal.json(found)
         return
     amounts = {field: money(int(found[field]), found["asset"]) for field in ("available", "posted")}
     pending = f"pending out {money(int(found['pending_out']))}, in {money(int(found['pending_in']))}"
-    terminal.say(f"{found['address']}  {found['code']} of {found['owner']}")
+    closed = "  closed" if found["is_closed"] else ""
+    terminal.say(f"{found['address']}  {found['code']} of {found['owner']}{closed}")
     terminal.say(f"available {amounts['available']}  posted {amounts['posted']}  {pending}")
+
+
+def _change(folder: Path, account: dict[str, Any], change: str) -> None:
+    """Close an account or open it again, as the participant on whose book it is."""
+    from gateway.cli.connect import as_party
+
+    with as_party(folder, account["address"][:2], account["book"]) as participant:
+        act = participant.close_accounts if change == "close" else participant.reopen_accounts
+        act([account["address"]])

@@ -127,6 +127,14 @@ class Client:
         items = [{"owner": owner, "asset": asset} for owner, asset in accounts]
         return self._post("/v1/accounts", {"accounts": items}, idempotency_key)
 
+    def close_accounts(self, accounts: Iterable[str], *, idempotency_key: str | None = None) -> Data:
+        """Close empty accounts on the signer's book, by their addresses."""
+        return self._post("/v1/accounts/closings", {"accounts": list(accounts)}, idempotency_key)
+
+    def reopen_accounts(self, accounts: Iterable[str], *, idempotency_key: str | None = None) -> Data:
+        """Open closed accounts on the signer's book again."""
+        return self._post("/v1/accounts/reopenings", {"accounts": list(accounts)}, idempotency_key)
+
     # --- money --------------------------------------------------------------------------------------------------------
 
     def issue(

@@ -19,7 +19,17 @@ from settlement.interpreter import COLUMNS_TOPIC
 
 __all__ = ["LARGE", "described", "handlers"]
 
-LARGE = frozenset({"/v1/parties", "/v1/accounts", "/v1/issuances", "/v1/batches", COLUMNS_TOPIC})
+LARGE = frozenset(
+    {
+        "/v1/parties",
+        "/v1/accounts",
+        "/v1/accounts/closings",
+        "/v1/accounts/reopenings",
+        "/v1/issuances",
+        "/v1/batches",
+        COLUMNS_TOPIC,
+    }
+)
 """Topics whose body is a list, and may be as large as a batch."""
 BODIES_SIZE_MAX = 2**28
 """Bytes of all large bodies that are under way at once."""

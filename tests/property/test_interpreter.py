@@ -74,6 +74,7 @@ class TwoLedgers(RuleBasedStateMachine):
         self.received: dict[str, tuple[str, str, int]] = {}
         self.refunded: dict[str, int] = {}
         self.fees: dict[str, int] = {}
+        self.closed: set[str] = set()
         self.asked: list[tuple[Wait, dict[str, Any], int]] = []
 
     # --- the model ----------------------------------------------------------------------------------------------------
@@ -86,6 +87,8 @@ class TwoLedgers(RuleBasedStateMachine):
 
     def expected(self, wait: Wait) -> Result:
         """Say how a payment must end on the payer's ledger."""
+        if wait.debtor[:2] == wait.creditor[:2] and wait.creditor in self.closed:
+            return Result.PAYEE_CLOSED
         if wait.refund_of:
             payer, payee, amount = self.received.get(wait.refund_of, ("", "", 0))
             if (payer, payee) != (wait.creditor, wait.debtor):
@@ -97,6 +100,7 @@ class TwoLedgers(RuleBasedStateMachine):
             (converts and wait.received == 0, Result.CONVERTED_TO_ZERO),
             (converts and wait.received > QUOTE_MAXIMUM, Result.QUOTE_EXHAUSTED),
             (wait.debtor == wait.creditor, Result.SAME_ACCOUNT),
+            (wait.debtor in self.closed, Result.DEBIT_CLOSED),
             (self.free(wait.debtor) < wait.amount, Result.DEBIT_LIMIT),
             (converts and self.free(f"FX/{wait.quote or 'CNY'}") < wait.received, Result.PROVIDER_LIMIT),
             (converts and self.left.get(wait.quote, 0) < wait.received, Result.QUOTE_EXHAUSTED),
@@ -229,6 +233,29 @@ class TwoLedgers(RuleBasedStateMachine):
         """Issue more to a participant."""
         self.world.sh.post("PBOC", "/v1/issuances", {"issuances": [issuance(bank, amount, name=str(next(self.names)))]})
 
+    @rule(name=st.sampled_from(WALLETS), to=st.sampled_from(WALLETS))
+    def empty(self, name: str, to: str) -> None:
+        """Pay everything that nothing holds to another wallet of the same kind."""
+        if name != to and (name[:2], name[-3:]) == (to[:2], to[-3:]) and self.free(name):
+            self.send(name.split("/")[1], [self.make(name, to, self.free(name), 0, "")])
+
+    @rule(name=st.sampled_from(WALLETS))
+    def close_or_reopen(self, name: str) -> None:
+        """Close an open wallet, or open a closed one again; what still has money stays open."""
+        ledger, owner, asset = name.split("/")
+        node, bank = self.world.node(ledger), BANK[owner]
+        body = {"accounts": [node.address(f"WALLET.{owner}", asset)]}
+        if name in self.closed:
+            node.post(bank, "/v1/accounts/reopenings", body)
+            self.closed.remove(name)
+        elif any(wait.debtor == name for wait in self.waits):
+            assert node.refusal(bank, "/v1/accounts/closings", body).code == "ACCOUNT_PENDING"
+        elif self.has[name]:
+            assert node.refusal(bank, "/v1/accounts/closings", body).code == "ACCOUNT_NOT_EMPTY"
+        else:
+            node.post(bank, "/v1/accounts/closings", body)
+            self.closed.add(name)
+
     @rule(data=st.data())
     def settle(self, data: st.DataObject) -> None:
         """Settle the window, leaving some payments out."""
@@ -249,11 +276,14 @@ class TwoLedgers(RuleBasedStateMachine):
                     self.left[wait.quote] -= wait.received
 
     def rejections(self) -> dict[str, Result]:
-        """Say which payments that reach the provider's ledger it will reject, in the order of the list."""
+        """Say which payments the payee's ledger will reject, in the order of the list."""
         free = {asset: self.free(f"FX/{asset}") for asset in RATES}
         left = dict(self.left)
         found = {}
         for wait in self.waits:
+            if wait.creditor in self.closed:
+                found[wait.uetr] = Result.PAYEE_CLOSED
+                continue
             if not wait.quote or wait.debtor[:2] == "HK":
                 continue
             if wait.received == 0:
@@ -280,6 +310,7 @@ class TwoLedgers(RuleBasedStateMachine):
             node = self.world.node(ledger)
             account = node.machine.state.account(node.account(f"WALLET.{owner}", asset))
             assert (account.balance, account.available) == (self.has[name], self.free(name)), name
+            assert account.is_closed is (name in self.closed)
         for asset in RATES:
             position = self.world.hk.machine.state.account(self.world.hk.account("POSITION.FX", asset))
             assert (position.balance, position.available) == (self.has[f"FX/{asset}"], self.free(f"FX/{asset}"))

@@ -54,6 +54,8 @@ GOOD: dict[str, Json] = {
     "/v1/keys/revocations": {"key_id": "ab" * 32},
     "/v1/participants": {"assets": ["CNY", "HKD"]},
     "/v1/accounts": {"accounts": [{"owner": "ann", "asset": "CNY"}]},
+    "/v1/accounts/closings": {"accounts": [address("SH", 12), address("SH", 13)]},
+    "/v1/accounts/reopenings": {"accounts": [address("SH", 12)]},
     "/v1/issuances": {"issuances": [issuance("ALPHA", 5)]},
     "/v1/quotes": quote(),
     "/v1/payments": payment(),
