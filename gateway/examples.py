@@ -111,6 +111,7 @@ PAYMENT: dict[str, Any] = {
     "window": 6,
     "settled_position": 4602,
     "settled_at": "2026-01-05T08:00:01.250000000Z",
+    "value_date": "2026-01-06",
 }
 ACCOUNT: dict[str, Any] = {
     "address": WALLET_SH,
@@ -192,6 +193,7 @@ _PAYMENT: dict[str, Any] = {
     "money": {"asset": "CNY", "amount": "12345"},
     "purpose": "GDDS",
     "reference": "invoice 7",
+    "value_date": "2026-01-06",
 }
 
 OPERATIONS: dict[str, Operation] = {
@@ -275,7 +277,7 @@ OPERATIONS: dict[str, Operation] = {
         "more is answered as the first one was, with repeated; another one under its UETR is ID_EXISTS with the field.",
         _PAYMENT,
         {"uetr": UETR, "state": "ACCEPTED", "iso_status": "ACSP", **RECEIPT, "window": 7},
-        ("NOT_OWNER", "DEBIT_LIMIT", "PAYEE_NOT_FOUND", "ID_EXISTS"),
+        ("NOT_OWNER", "DEBIT_LIMIT", "PAYEE_NOT_FOUND", "ID_EXISTS", "VALUE_DATE_RANGE"),
     ),
     "/v1/batches": Operation(
         "Pay many",

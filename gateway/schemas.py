@@ -26,6 +26,7 @@ from settlement.views import AccountView, ParticipantView, PaymentView, QuoteVie
 __all__ = [
     "account",
     "answer",
+    "date",
     "header",
     "instant",
     "listing",
@@ -40,6 +41,7 @@ __all__ = [
 ]
 
 _SECOND_NS = 10**9
+_EPOCH = dt.date(1970, 1, 1)
 _PURPOSES = {code.value: code.name for code in TransferCode}
 _LEGS = {leg.value: leg.name for leg in Leg}
 _KINDS = {Flag.PENDING: "pending", Flag.POST: "post", Flag.VOID: "void", Flag.EXPIRE: "expire"}
@@ -72,6 +74,11 @@ def instant(time_ns: int) -> str | None:
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{nanoseconds:09d}Z"
 
 
+def date(day: int) -> str | None:
+    """Write days since 1970-01-01 as a date; zero is no date."""
+    return str(_EPOCH + dt.timedelta(days=day)) if day else None
+
+
 def money(asset: str, amount: int) -> dict[str, str]:
     """Write an amount with its asset."""
     return {"asset": asset, "amount": str(amount)}
@@ -93,6 +100,7 @@ def payment(view: PaymentView) -> dict[str, Any]:
         "window": view.window,
         "settled_position": view.settled_position,
         "settled_at": instant(view.settled_ns or 0),
+        "value_date": date(view.value_day),
     }
     if view.reason is not Result.OK:
         body |= {"reason": view.reason.name, "iso_reason": view.iso_reason}

@@ -98,7 +98,7 @@ def decode(topic: str, body: bytes, genesis: Genesis) -> Any:
         MalformedInput: ``TOPIC_UNKNOWN``, ``BODY_TOO_LARGE``, ``BODY_MALFORMED`` with the path, ``FIELD_TWICE``, or the
             code of a field: ``AMOUNT_INVALID``, ``UETR_INVALID``, ``ADDRESS_INVALID``, ``ASSET_UNKNOWN``,
             ``LEDGER_UNKNOWN``, ``DEBTOR_ELSEWHERE``, ``ACCOUNT_ELSEWHERE``, ``FEE_ASSET``, ``QUOTE_MISSING``,
-            ``QUOTE_IDLE``, ``RATE_INVALID``, ``EXPIRY_INVALID``.
+            ``QUOTE_IDLE``, ``RATE_INVALID``, ``EXPIRY_INVALID``, ``VALUE_DATE_INVALID``.
     """
     kind = TOPICS.get(topic)
     if kind is None:

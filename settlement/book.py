@@ -55,6 +55,7 @@ PAYMENT = np.dtype(
         ("asset", "<u2"),
         ("creditor_asset", "<u2"),
         ("purpose", "S4"),
+        ("value_day", "<u4"),
     ]
 )
 """One cross-border payment as both nodes see it.
@@ -63,7 +64,8 @@ PAYMENT = np.dtype(
 in ``creditor_asset`` reaches the creditor (zero on the payer's side when only the payee's node can know it);
 ``position`` of the payer's leg on the payer's ledger; ``debtor`` is an account number on the payer's ledger and
 ``creditor`` one on the payee's; the two participants are numbers on their own side's ledger (zero while unknown);
-``purpose`` is an ISO 20022 external purpose code or empty.
+``purpose`` is an ISO 20022 external purpose code or empty; ``value_day`` counts days since 1970-01-01, zero for the day
+of booking.
 """
 
 Payments = npt.NDArray[np.void]
@@ -278,6 +280,7 @@ class Book:
             creditor=np.uint32,
             asset=np.uint16,
             creditor_asset=np.uint16,
+            value_day=np.uint32,
             result=np.uint16,
             across=np.bool_,
         )

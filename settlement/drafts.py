@@ -53,11 +53,12 @@ class Draft:
 
     @classmethod
     def of(cls, rows: Payments, counts: Indices) -> Draft:
-        """Make commands with what all legs of a payment share: its item, its amount, and being linked."""
+        """Make commands with what all legs of a payment share: its item, amount and value day, and being linked."""
         commands = transfers(int(counts.sum()))
         first = np.cumsum(counts) - counts
         commands["item"] = np.repeat(np.arange(len(rows)), counts)
         commands["amount"] = np.repeat(rows["amount"], counts)
+        commands["value_day"] = np.repeat(rows["value_day"], counts)
         commands["flags"] = Flag.LINKED
         commands["flags"][first + counts - 1] = Flag.NONE
         return cls(commands, first, counts)

@@ -6,6 +6,7 @@ the first wrong one.
 
 from __future__ import annotations
 
+import datetime as dt
 import functools
 import re
 from collections.abc import Callable, Sequence
@@ -19,10 +20,11 @@ from ledger.accounts import ACCOUNT_NUMBER_MAX, parse_address
 from ledger.assets import AMOUNT_MAX, parse_amount
 from ledger.errors import MalformedInput
 from ledger.genesis import Genesis
+from ledger.transfers import VALUE_DAY_MAX
 from settlement.book import PAYMENT, PEER, Payments
 from settlement.shapes import CONTROLS, MoneyBody, PaymentBody, malformed
 
-__all__ = ["PaymentItems", "amount_of", "items_of", "money_asset"]
+__all__ = ["PaymentItems", "amount_of", "items_of", "money_asset", "value_day_of"]
 
 Path = Callable[[int, str], str]
 """How the path of an item's field is written."""
@@ -31,6 +33,8 @@ _ADDRESS_SIZE = 14
 _UETR_SIZE = 36
 _HYPHENS = [8, 13, 18, 23]
 _NO_PURPOSE = re.compile(r"[^A-Z0-9]")
+_EPOCH = dt.date(1970, 1, 1)
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _CONTROL = re.compile(rf"[{CONTROLS}]")
 _HEX = np.zeros(256, np.bool_)
 _HEX[list(b"0123456789abcdef")] = True
@@ -95,6 +99,21 @@ def amount_of(text: str, path: str) -> int:
         return parse_amount(text)
     except MalformedInput as error:
         raise malformed("amount", path) from error
+
+
+def value_day_of(text: str, path: str) -> int:
+    """Read a value date as days since 1970-01-01, from 1 to ``VALUE_DAY_MAX``.
+
+    Raises:
+        MalformedInput: ``VALUE_DATE_INVALID`` at this path.
+    """
+    try:
+        day = (dt.date.fromisoformat(text) - _EPOCH).days if _DATE.fullmatch(text) else 0
+    except ValueError as error:
+        raise malformed("value_date", path) from error
+    if not 1 <= day <= VALUE_DAY_MAX:
+        raise malformed("value_date", path)
+    return day
 
 
 # --- the hot fields, all at once --------------------------------------------------------------------------------------
@@ -176,6 +195,8 @@ def _put_options(rows: Payments, payments: Sequence[PaymentBody], genesis: Genes
     for index, payment in enumerate(payments):
         if payment.refund_of is not UNSET:
             _put_ids(rows[index : index + 1], "refund", [payment.refund_of])
+        if payment.value_date is not UNSET:
+            rows["value_day"][index] = value_day_of(payment.value_date, path(index, "value_date"))
         if payment.fee is not UNSET:
             fees[index] = _fee(payment, payment.fee, path(index, "fee"))
         if payment.creditor_asset is not UNSET or payment.quote is not UNSET:

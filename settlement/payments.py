@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ledger.errors import Conflict, Forbidden, NotFound
+from ledger.errors import Conflict, Forbidden, NotFound, Rejected
 from ledger.holds import OPEN
 from ledger.machine import Admitted, Context, Machine
 from ledger.state import State
@@ -32,6 +32,7 @@ from settlement.legs import Leg, TransferCode, leg_id, parse_uetr
 
 __all__ = [
     "PART_COUNT_MAX",
+    "VALUE_DISTANCE_MAX",
     "accept_incoming",
     "authorise",
     "authorise_cancellation",
@@ -41,6 +42,8 @@ __all__ = [
 
 PART_COUNT_MAX = 100
 """Parts into which repeated refunds may cut a batch: each costs as much as a small batch."""
+VALUE_DISTANCE_MAX = 366
+"""Days between a payment's value date and the business day on which it is made, either way."""
 _DEBTORS = np.array(
     [AccountCode.WALLET, AccountCode.POSITION, AccountCode.ISSUE, AccountCode.FEES, AccountCode.SUSPENSE]
 )
@@ -57,6 +60,7 @@ def authorise(_book: Book, admitted: Admitted, machine: Machine, _timestamp_ns: 
 
     Raises:
         Forbidden: ``NOT_OWNER``; also where there is no such account, so that nothing is learnt by asking.
+        Rejected: ``VALUE_DATE_RANGE``; one payment among many refuses the whole message, as it does there.
     """
     items: PaymentItems = admitted.content
     accounts = machine.state.accounts
@@ -67,6 +71,11 @@ def authorise(_book: Book, admitted: Admitted, machine: Machine, _timestamp_ns: 
     if not np.all(permitted):
         item = int(np.flatnonzero(~permitted)[0])
         raise Forbidden("NOT_OWNER", "A payment debits an account that is not the signer's to debit.", item=item)
+    days = items.rows["value_day"].astype(np.int64)
+    distant = (days != 0) & (np.abs(days - machine.state.business_day) > VALUE_DISTANCE_MAX)
+    if np.any(distant):
+        item = int(np.flatnonzero(distant)[0])
+        raise Rejected("VALUE_DATE_RANGE", "A value date is more than a year from the business day.", item=item)
 
 
 def execute(book: Book, admitted: Admitted, context: Context) -> None:
@@ -264,7 +273,7 @@ def _remember(
         )
     decided = (~across | (outcomes != 0)) & named
     if np.any(decided):
-        names = ("position", "amount", "creditor_amount", "debtor", "creditor", "asset", "creditor_asset")
+        names = ("position", "amount", "creditor_amount", "debtor", "creditor", "asset", "creditor_asset", "value_day")
         book.gross.append(
             **{name: rows[name][decided] for name in names}, result=outcomes[decided], across=across[decided]
         )

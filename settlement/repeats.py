@@ -54,6 +54,7 @@ PAYMENT_FIELDS: dict[str, Callable[[PaymentBody], Any]] = {
     "refund_of": lambda payment: payment.refund_of,
     "purpose": lambda payment: payment.purpose,
     "reference": lambda payment: payment.reference,
+    "value_date": lambda payment: payment.value_date,
 }
 """What of a payment is compared, in this order. A ``creditor_asset`` that is left out is that of ``money``."""
 

@@ -58,8 +58,9 @@ Digits = Annotated[str, Meta(min_length=1, max_length=19)]
 AssetText = Annotated[str, Meta(min_length=2, max_length=12)]
 PurposeText = Annotated[str, Meta(min_length=4, max_length=4)]
 ReferenceText = Annotated[str, Meta(min_length=1, max_length=140)]
+DateText = Annotated[str, Meta(min_length=10, max_length=10)]
 UetrText = Annotated[str, Meta(min_length=36, max_length=36)]
-"""What stands in these five is checked by ``settlement.items``, for all payments of a batch at once."""
+"""What stands in these is checked by ``settlement.items``, for all payments of a batch at once."""
 RoleName = Literal["participant", "operator", "fx-provider"]
 """What a registrar may give; the other roles come from the genesis alone, that of reading everything among them."""
 
@@ -165,6 +166,7 @@ class PaymentBody(Body, frozen=True):
     refund_of: Uuid | UnsetType = UNSET
     purpose: PurposeText | UnsetType = UNSET
     reference: ReferenceText | UnsetType = UNSET
+    value_date: DateText | UnsetType = UNSET
 
 
 class BatchBody(Body, frozen=True):
@@ -202,6 +204,7 @@ _CODES = {
     "refund_of": ("UETR_INVALID", "A UETR is a lower-case UUIDv4."),
     "debtor": ("ADDRESS_INVALID", "This is not an account address."),
     "creditor": ("ADDRESS_INVALID", "This is not an account address."),
+    "value_date": ("VALUE_DATE_INVALID", "A value date is a day from 1970-01-02 to 2149-06-06, written like that."),
 }
 _PATH = re.compile(r" - at `([^`]*)`\Z")
 _SPACED_COLONS = (b" :", b"\t:", b"\n:", b"\r:")
@@ -273,9 +276,10 @@ def _payment_field_count(payments: Sequence[PaymentBody]) -> int:
         + [payment.refund_of for payment in payments].count(UNSET)
         + [payment.purpose for payment in payments].count(UNSET)
         + [payment.reference for payment in payments].count(UNSET)
+        + [payment.value_date for payment in payments].count(UNSET)
         + 3 * [payment.fee for payment in payments].count(UNSET)
     )
-    return (6 + 5 + 3) * len(payments) - absent
+    return (6 + 6 + 3) * len(payments) - absent
 
 
 def malformed(field: str, path: str) -> MalformedInput:

@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from ledger import merkle, messages
 from ledger.errors import MalformedInput
 from ledger.messages import Envelope, Kind, Message
+from ledger.transfers import VALUE_DAY_MAX
 from settlement import packing
 from settlement.book import PAYMENT, Payments
 
@@ -62,7 +63,7 @@ __all__ = [
 LEDGERS = ("HK", "SH")
 """The two ledgers in the order in which every statement names them."""
 OPERATOR_LEDGER = "--"
-LIST_COUNT_MAX = 160_000
+LIST_COUNT_MAX = 155_000
 """Payments in one direction of one window: what a message body can hold."""
 NETS_MAX = 65_536
 PARTICIPANTS_MAX = 4_096
@@ -369,6 +370,8 @@ def _check_rows(rows: Payments) -> None:
     refund = (rows["refund_hi"] != 0) | (rows["refund_lo"] != 0)
     if not np.all(_is_uetr(rows["refund_hi"][refund], rows["refund_lo"][refund])):
         raise _refuse("A refund of a list names no UETR.")
+    if np.any(rows["value_day"] > VALUE_DAY_MAX):
+        raise _refuse("A value day of a list is not possible.")
     purpose = np.ascontiguousarray(rows["purpose"]).view(np.uint8).reshape(len(rows), 4)
     letter = ((purpose >= ord("A")) & (purpose <= ord("Z"))) | ((purpose >= ord("0")) & (purpose <= ord("9")))
     if not np.all(letter | (purpose == 0)) or np.any((purpose[:, 1:] != 0) & (purpose[:, :-1] == 0)):

@@ -160,6 +160,8 @@ class PaymentView:
     window: int | None = None
     settled_position: int | None = None
     settled_ns: int | None = None
+    value_day: int = 0
+    """Days since 1970-01-01, zero for the day of booking."""
 
     @property
     def iso_status(self) -> str:
@@ -282,6 +284,7 @@ def _outgoing_view(book: Book, place: Place, uetr: int) -> PaymentView:
         creditor_amount=int(book.gross["creditor_amount"][place.index]) or None,
         record_position=position,
         settled_position=position if settled else None,
+        value_day=int(book.gross["value_day"][place.index]),
     )
 
 
@@ -307,6 +310,7 @@ def _window_view(book: Book, place: Place, uetr: int, *, incoming: bool) -> Paym
         window=place.window,
         settled_position=window.settled_position if settled else None,
         settled_ns=window.settled_ns if settled else None,
+        value_day=int(row["value_day"]),
     )
 
 

@@ -27,6 +27,7 @@ from tests.unit import test_receipts, test_sealed, test_statements
 
 VECTORS = Path(__file__).parent / "vectors"
 PAGE = Path(__file__).parents[1] / "docs" / "proofs.md"
+STATEMENTS_PAGE = PAGE.with_name("settlement.md")
 ELSEWHERE = ("created", "keyid", "alg", "expires", "tag")
 """The order in which another implementation of RFC 9421 writes the parameters."""
 
@@ -183,6 +184,20 @@ def write_page() -> None:
     PAGE.write_text(page, "utf-8")
 
 
+def write_statements_page() -> None:
+    """Write the example of each kind of statement that docs/settlement.md prints."""
+    page = STATEMENTS_PAGE.read_text("utf-8")
+    vectors = json.loads((VECTORS / "statements.json").read_text("utf-8"))
+    for kind in test_statements.SPEAKERS:
+        vector = vectors[kind]
+        pieces = (vector["base"].rstrip("\n"), _hex(bytes.fromhex(vector["body"])), vector["digest"])
+        shown = "\n\n".join("\n".join(f"    {line}" for line in piece.split("\n")) for piece in pieces)
+        start = page.index("    hugang-statement/0", page.index(f"### {kind}\n"))
+        end = page.index(" " * 4, page.index("\n\n", page.index("\n\n", start) + 2))
+        page = page[:start] + shown + page[page.index("\n", end) :]
+    STATEMENTS_PAGE.write_text(page, "utf-8")
+
+
 def _replaced(page: str, first: str, end: str, text: str, *, after: str = "") -> str:
     """Give the page with other text from ``first`` (behind ``after``) to before ``end``."""
     start = page.index(first, page.index(after))
@@ -252,12 +267,13 @@ def _shown_balance(proof: bytes) -> str:
 
 
 def main() -> None:
-    """Write all four files, and the page."""
+    """Write all four files, and the pages."""
     rewrite("signatures", write_signatures)
     rewrite("statements", write_statements)
     rewrite("receipts", write_receipts)
     rewrite("balances", write_balances)
     write_page()
+    write_statements_page()
 
 
 if __name__ == "__main__":

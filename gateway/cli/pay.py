@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["command", "uetr_by"]
 
 _KEPT = (
-    "uetr", "state", "iso_status", "code", "iso_reason", "position", "first_position", "first_record_position",
-    "block_height", "block_hash",
+    "uetr", "state", "iso_status", "code", "iso_reason", "position", "first_position", "first_record_position", "field",
+    "repeated", "block_height", "block_hash",
 )  # fmt: skip
 """What is shown of the problem of a refused payment."""
 
@@ -46,6 +46,7 @@ class _Pay(click.Command):
 @click.option("--refund-of", metavar="UETR", help="The payment that this one gives back, in part or whole.")
 @click.option("--purpose", help="ISO 20022 purpose code, four characters.")
 @click.option("--reference", help="Text for the payee, up to 140 characters.")
+@click.option("--value-date", metavar="DATE", help="From when the amount bears value, as 2026-11-30; else today.")
 @click.option("--uetr", help="The payment's name, a UUIDv4; by default it follows from the key, or is a new one.")
 @click.option("--key", "idempotency_key", help="Idempotency key: sent again, it gets the first result again.")
 @folder_option
@@ -60,6 +61,7 @@ def command(
     refund_of: str | None,
     purpose: str | None,
     reference: str | None,
+    value_date: str | None,
     uetr: str | None,
     idempotency_key: str | None,
     as_json: bool,
@@ -82,7 +84,7 @@ def command(
     configured_ports(folder)
     names = load_names(folder)
     payer = names.find(debtor)
-    optional = {"refund_of": refund_of, "purpose": purpose, "reference": reference}
+    optional = {"refund_of": refund_of, "purpose": purpose, "reference": reference, "value_date": value_date}
     optional.update(_conversion(names, payer, names.address(creditor), quote))
     with as_party(folder, payer.ledger, payer.party) as client:
         body = client.payment_body(
@@ -131,11 +133,12 @@ def _show(terminal: Any, result: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         terminal.json(result)
         return
-    again = " (again: the first result)" if result["replayed"] else ""
+    again = " (again: the first result)" if result["replayed"] or "repeated" in result else ""
     if result["state"] == "REFUSED":
-        first = f"  first used at position {result['first_position']}" if "first_position" in result else ""
+        rest = f"  first used at position {result['first_position']}" if "first_position" in result else ""
+        rest += again
         terminal.say(
-            f"REFUSED {result['code']} (ISO 20022 {result.get('iso_reason', '-')})  payment {result['uetr']}{first}",
+            f"REFUSED {result['code']} (ISO 20022 {result.get('iso_reason', '-')})  payment {result['uetr']}{rest}",
             style="yellow",
         )
         return

@@ -202,7 +202,7 @@ class Client:
             uetr: the payment's name, a new UUID unless given.
             idempotency_key: a new one unless given.
             **optional: further fields of the payment: ``creditor_asset``, ``quote``, ``fee`` (minor units of
-                ``asset``), ``refund_of``, ``purpose``, ``reference``.
+                ``asset``), ``refund_of``, ``purpose``, ``reference``, ``value_date``.
 
         Raises:
             ProblemError: refused (``status`` 422), among others.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import json
 import socket
 from collections.abc import Iterator
@@ -387,6 +388,19 @@ def test_one_key_names_one_message(network: Network, customer: Client) -> None:
     other = signed_pay(network, customer, pay_body(network), key="one-key")
     assert_problem(send(network, other), 409, "IDEMPOTENCY_CONFLICT")
     assert network.digest("SH") == digest
+
+
+def test_a_value_date_is_shown(network: Network, customer: Client) -> None:
+    """A payment shows its value date, one without shows none, and one too far away is refused."""
+    today = dt.datetime.fromtimestamp(network.runtime.now_ns() // 10**9, dt.UTC).date()
+    plain, dated = pay_body(network), pay_body(network, value_date=str(today + dt.timedelta(days=30)))
+    for body in (plain, dated):
+        customer.pay(**pay_arguments(body), value_date=body.get("value_date"))
+    shown = [customer.payment(body["uetr"])["value_date"] for body in (plain, dated)]
+    assert shown == [None, dated["value_date"]]
+    far = pay_body(network, value_date=str(today + dt.timedelta(days=368)))
+    problem = assert_problem(send(network, signed_pay(network, customer, far)), 422, "VALUE_DATE_RANGE")
+    assert (problem["iso_reason"], problem["fields"]) == ("DT01", {"item": 0})
 
 
 def test_a_used_uetr_leads_to_the_first_payment(network: Network, customer: Client) -> None:

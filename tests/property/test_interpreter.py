@@ -18,6 +18,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from gateway.schemas import date
 from ledger.transfers import Result
 from settlement import drafts
 from settlement.repeats import difference, request_of, requests_of
@@ -140,12 +141,14 @@ class TwoLedgers(RuleBasedStateMachine):
 
     # --- rules --------------------------------------------------------------------------------------------------------
 
-    def make(self, debtor: str, creditor: str, amount: int, fee: int, refund_of: str) -> tuple[Wait, dict[str, Any]]:
+    def make(
+        self, debtor: str, creditor: str, amount: int, fee: int, refund_of: str, **more: Any
+    ) -> tuple[Wait, dict[str, Any]]:
         """Write a payment for the machines and for the model."""
         paid, received = debtor[-3:], creditor[-3:]
         quote = "" if paid == received else received
         uetr = uetr_of(next(self.names))
-        more: dict[str, Any] = {"creditor_asset": received, "quote": self.quotes[received]} if quote else {}
+        more |= {"creditor_asset": received, "quote": self.quotes[received]} if quote else {}
         more |= {"fee": money(fee, paid)} if fee else {}
         more |= {"refund_of": refund_of} if refund_of else {}
         places = [f"{name.split('/')[0]}/WALLET.{name.split('/')[1]}" for name in (debtor, creditor)]
@@ -164,6 +167,7 @@ class TwoLedgers(RuleBasedStateMachine):
             )
             expected = self.expected(wait)
             found = drafts.reason_of(part["leg"], part["result"]) if part["result"].any() else Result.OK
+            assert {date(day) for day in part["value_day"].tolist()} == {body.get("value_date")}
             assert found is expected, (wait, found, expected)
             if found is Result.OK:
                 self.take(wait)
@@ -173,10 +177,19 @@ class TwoLedgers(RuleBasedStateMachine):
         creditor=st.sampled_from(WALLETS),
         amount=AMOUNTS,
         fee=st.sampled_from([0, 0, 7]),
+        value_date=st.sampled_from(["", "2025-06-01", "2026-01-31"]),
     )
-    def pay(self, debtor: str, creditor: str, amount: int, fee: int) -> None:
-        """Pay anything to anybody."""
-        self.send(debtor.split("/")[1], [self.make(debtor, creditor, amount, fee, "")])
+    def pay(self, debtor: str, creditor: str, amount: int, fee: int, value_date: str) -> None:
+        """Pay anything to anybody, as of today or of another day."""
+        more = {"value_date": value_date} if value_date else {}
+        self.send(debtor.split("/")[1], [self.make(debtor, creditor, amount, fee, "", **more)])
+
+    @rule(debtor=st.sampled_from(WALLETS), value_date=st.sampled_from(["2024-06-15", "2026-06-30"]))
+    def pay_too_far_away(self, debtor: str, value_date: str) -> None:
+        """Ask for a value date more than a year from the first day: nothing is journaled."""
+        _, body = self.make(debtor, debtor, 1, 0, "", value_date=value_date)
+        error = self.world.node(debtor[:2]).refusal(debtor.split("/")[1], "/v1/payments", body)
+        assert error.code == "VALUE_DATE_RANGE"
 
     @rule(
         owner=st.sampled_from(["ann", "dan"]),

@@ -33,6 +33,7 @@ PAYMENT: dict[str, Any] = {
     "refund_of": uetr_of("original"),
     "purpose": "GDDS",
     "reference": "invoice 7",
+    "value_date": "2026-11-30",
 }
 OTHER: dict[str, Any] = {
     "debtor": "SH260000000013",
@@ -45,8 +46,9 @@ OTHER: dict[str, Any] = {
     "refund_of": uetr_of("other original"),
     "purpose": "SALA",
     "reference": "invoice 8",
+    "value_date": "2026-12-01",
 }
-OPTIONAL = ("creditor_asset", "quote", "fee", "refund_of", "purpose", "reference")
+OPTIONAL = ("creditor_asset", "quote", "fee", "refund_of", "purpose", "reference", "value_date")
 
 
 def payment_of(body: dict[str, Any]) -> Requests:

@@ -273,6 +273,7 @@ FX_TABLES: dict[str, Any] = {"assets": ((1, "CNY"), (2, "HKD"))}
         list_body(row(7, refund_hi=UETR >> 64)),
         list_body(row(7, purpose=b"gdds")),
         list_body(row(7, purpose=b"G\0DS")),
+        list_body(row(7, value_day=2**16)),
         list_body(row(7, creditor_asset=2, creditor_amount=5), **FX_TABLES),
         list_body(row(7, **FX), **FX_TABLES, providers=column(np.uint32, 2)),
     ],
@@ -288,6 +289,7 @@ def test_impossible_lists_are_refused(body: ListBody) -> None:
     [
         list_body(),
         list_body(row(7, purpose=b"")),
+        list_body(row(7, value_day=2**16 - 1)),
         list_body(row(7, refund_hi=UETR >> 64, refund_lo=UETR & (2**64 - 1))),
         list_body(row(7, **FX), **FX_TABLES),
         list_body(row(7, creditor_asset=2, creditor_amount=5), **FX_TABLES, providers=column(np.uint32, 2)),
