@@ -54,29 +54,33 @@ def _gather(rows: Bytes, places: Array, packed: Bytes) -> None:
 
 
 @kernel
-def _scatter(packed: Bytes, places: Array, rows: Bytes, found: Array) -> None:
-    """Write packed columns into rows, shape (n, size), and collect the bits that are set in each column."""
+def _scatter(packed: Bytes, places: Array, total: Number, start: Number, rows: Bytes, found: Array) -> None:
+    """Write packed columns of ``total`` rows into those rows, shape (n, size), that begin at row ``start`` of them.
+
+    Collects the bits that these rows have set in each column.
+    """
     count, size = rows.shape
     flat = rows.reshape(rows.size)
     rows_8, rows_4, rows_2 = flat.view(np.uint64), flat.view(np.uint32), flat.view(np.uint16)
     packed_8, packed_4, packed_2 = packed.view(np.uint64), packed.view(np.uint32), packed.view(np.uint16)
     at = 0
-    for first in range(0, count, GROUP_COUNT):
-        group = min(GROUP_COUNT, count - first)
+    for first in range(0, total, GROUP_COUNT):
+        group = min(GROUP_COUNT, total - first)
+        low, high = max(first, start), min(first + group, start + count)
         for column in range(places.shape[0]):
             offset, width = places[column, 0], places[column, 1]
-            step, row, place = size // width, (first * size + offset) // width, at // width
-            bits = np.uint64(0)
+            step, row = size // width, ((low - start) * size + offset) // width
+            place, bits = at // width + low - first, np.uint64(0)
             if width == 8:
-                for i in range(group):
+                for i in range(high - low):
                     rows_8[row + i * step] = packed_8[place + i]
                     bits |= packed_8[place + i]
             elif width == 4:
-                for i in range(group):
+                for i in range(high - low):
                     rows_4[row + i * step] = packed_4[place + i]
                     bits |= np.uint64(packed_4[place + i])
             else:
-                for i in range(group):
+                for i in range(high - low):
                     rows_2[row + i * step] = packed_2[place + i]
                     bits |= np.uint64(packed_2[place + i])
             found[column] |= bits
@@ -127,7 +131,12 @@ def by_width(dtype: np.dtype[Any], names: Iterable[str]) -> tuple[str, ...]:
 
 def packed_size(dtype: np.dtype[Any], names: Sequence[str], count: int) -> int:
     """Give the bytes of ``count`` packed rows."""
-    return count * sum(dtype[name].itemsize for name in names)
+    return count * _row_size(dtype, tuple(names))
+
+
+@functools.cache
+def _row_size(dtype: np.dtype[Any], names: tuple[str, ...]) -> int:
+    return sum(dtype[name].itemsize for name in names)
 
 
 def group_range(dtype: np.dtype[Any], names: Sequence[str], row: int, count: int) -> tuple[int, int, int]:
@@ -152,20 +161,30 @@ def pack(rows: Array, names: tuple[str, ...]) -> Bytes:
     return packed[:size]
 
 
-def unpack(data: bytes | memoryview | Bytes, names: tuple[str, ...], rows: Array) -> dict[str, int]:
+def unpack(
+    data: bytes | memoryview | Bytes, names: tuple[str, ...], rows: Array, *, total: int | None = None, start: int = 0
+) -> dict[str, int]:
     """Write packed columns into the fields ``names`` of rows; the other fields stay. Undoes ``pack``.
 
+    Args:
+        data: the columns, whole groups.
+        names: which fields they are of.
+        rows: what is written into.
+        total: how many rows ``data`` is of; as many as are written unless it says so.
+        start: which of them is the first that is written.
+
     Returns:
-        For each column the bits that some row has set: nothing stands in a column without any.
+        For each column the bits that some of these rows has set: nothing stands in a column without any.
 
     Raises:
         MalformedInput: the size is not that of so many rows.
     """
     packed = np.frombuffer(data, np.uint8)
-    if len(packed) != packed_size(rows.dtype, names, len(rows)):
+    total = len(rows) if total is None else total
+    if len(packed) != packed_size(rows.dtype, names, total) or not 0 <= start <= total - len(rows):
         raise MalformedInput("BODY_MALFORMED", "The columns have the wrong size.")
     found = np.zeros(len(names), np.uint64)
-    _scatter(_read_only(_padded(packed)), _places(rows.dtype, names), _flat(rows), found)
+    _scatter(_read_only(_padded(packed)), _places(rows.dtype, names), total, start, _flat(rows), found)
     return dict(zip(names, found.tolist(), strict=True))
 
 
@@ -193,7 +212,7 @@ def _flat(rows: Array) -> Bytes:
 
 def _padded(packed: Bytes) -> Bytes:
     """Give bytes that can be seen as words of 8: aligned, and a multiple of 8 long. Mostly they are that already."""
-    if len(packed) % 8 == 0 and packed.ctypes.data % 8 == 0:
+    if len(packed) % 8 == 0 and packed.view(np.uint64).flags.aligned:
         return packed
     padded = np.zeros(-(-len(packed) // 8) * 8, np.uint8)
     padded[: len(packed)] = packed

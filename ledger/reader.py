@@ -227,16 +227,20 @@ class Reader:
     def _fetch(self, height: int) -> Fetch:
         return functools.partial(self._bytes, height)
 
-    def _bytes(self, height: int, offset: int, size: int) -> bytes:
-        """Read a range of a body through the parts that hold it."""
+    def _bytes(self, height: int, offset: int, size: int) -> bytes | memoryview:
+        """Read a range of a body through the parts that hold it; within one part nothing is copied."""
         if not size:
             return b""
         first, last = offset // PART_SIZE, (offset + size - 1) // PART_SIZE
-        data = b"".join(self._part(height, part) for part in range(first, last + 1))
         start = offset - first * PART_SIZE
-        if len(data) < start + size:
+        data: bytes | memoryview = memoryview(self._part(height, first))[start : start + size]
+        if last > first:
+            pieces = [data, *(self._part(height, part) for part in range(first + 1, last))]
+            pieces.append(memoryview(self._part(height, last))[: offset + size - last * PART_SIZE])
+            data = b"".join(pieces)
+        if len(data) < size:
             raise IntegrityFailure("STORE_CORRUPT", "A stored body is shorter than its header says.", block=height)
-        return data[start : start + size]
+        return data
 
     def _part(self, height: int, part: int) -> bytes:
         def read() -> bytes:

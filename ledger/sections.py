@@ -15,6 +15,8 @@ the digest in its base, which the skeleton holds and somebody has signed.
 
 from __future__ import annotations
 
+import bisect
+import functools
 import hashlib
 import struct
 from collections.abc import Callable, Sequence
@@ -179,7 +181,7 @@ class Layout:
         """
         end = first + count
         chunks = []
-        start = int(np.searchsorted([run.row for run in self.runs], first, side="right")) - 1
+        start = bisect.bisect_right(self.runs, first, key=lambda run: run.row) - 1
         for run in self.runs[max(start, 0) :]:
             low, high = max(first, run.row), min(end, run.row + run.count)
             if low < high:
@@ -209,7 +211,7 @@ class Layout:
             at = run.offset + _aligned(links.size)
             _Packed(TRANSFER, differing, run.count, at).read(first, end, fetch, into=records)
         position = int(self.positions[entry]) + 1 + first
-        _relink(records, links.read(first, end, fetch), position)
+        _relink(records, links.read(first, end, fetch), np.uint64(position))
         return records
 
 
@@ -227,18 +229,13 @@ class _Packed:
         return packed_size(self.dtype, self.names, self.count)
 
     def read(self, first: int, end: int, fetch: Fetch, *, into: Array | None = None) -> Array:
-        """Read some rows: whole groups, of which those wanted are given, or written into the rows of ``into``."""
+        """Read some rows out of the groups that hold them; ``into`` is written into, other fields of its rows stay."""
         start = first // GROUP_COUNT * GROUP_COUNT
         stop = min(-(-end // GROUP_COUNT) * GROUP_COUNT, self.count)
         low, high = (packed_size(self.dtype, self.names, row) for row in (start, stop))
-        rows = np.zeros(stop - start, self.dtype)
-        unpack(fetch(self.offset + low, high - low), self.names, rows)
-        rows = rows[first - start : end - start]
-        if into is None:
-            return rows
-        for name in self.names:
-            into[name] = rows[name]
-        return into
+        rows = np.zeros(end - first, self.dtype) if into is None else into
+        unpack(fetch(self.offset + low, high - low), self.names, rows, total=stop - start, start=first - start)
+        return rows
 
 
 def row_position(first_position: int, expired_count: int, counts: Numbers, row: int) -> int:
@@ -326,6 +323,7 @@ def _beside(entry: Entry, records: Transfers, position: int, row: Array) -> list
     return [_filled(pack(links, _LINKS)), _filled(pack(records, _differing(mode)))]
 
 
+@functools.cache
 def _differing(mode: int) -> tuple[str, ...]:
     """Give the columns that a run has beside its links."""
     return by_width(TRANSFER, (name for name, bit in _DIFFERENCES.items() if mode & bit))
@@ -364,12 +362,14 @@ def _link(records: Array, position: Number, links: Array) -> Number:
     return largest
 
 
-def _relink(records: Transfers, links: Array, position: int) -> None:
+@kernel
+def _relink(records: Array, links: Array, position: Number) -> None:
     """Undo ``_link``."""
-    here = position + 1 + np.arange(len(records), dtype=np.uint64)
-    for side in ("debit", "credit"):
-        back = links[f"{side}_back"].astype(np.uint64)
-        records[f"{side}_previous"] = np.where(back != 0, here - back, 0)
+    for i in range(records.size):
+        here = position + np.uint64(i + 1)
+        debit_back, credit_back = np.uint64(links[i]["debit_back"]), np.uint64(links[i]["credit_back"])
+        records[i]["debit_previous"] = here - debit_back if debit_back != 0 else np.uint64(0)
+        records[i]["credit_previous"] = here - credit_back if credit_back != 0 else np.uint64(0)
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------

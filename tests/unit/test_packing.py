@@ -73,6 +73,31 @@ def test_a_group_can_be_read_alone() -> None:
         assert group["wide"][row - first] == rows["wide"][row]
 
 
+@pytest.mark.parametrize(
+    ("start", "count"), [(0, 1), (0, 1_030), (511, 2), (512, 1), (700, 325), (1_029, 1), (1_030, 0)]
+)
+def test_some_rows_come_back_alone(start: int, count: int) -> None:
+    """Rows in the middle of packed ones come back by themselves, compiled and plain; the others are not written."""
+    rows = rows_of(1_030)
+    packed = pack(rows, NAMES)
+    some, again = np.zeros(count, MIXED), np.zeros((count, MIXED.itemsize), np.uint8)
+    bits = np.zeros(len(NAMES), np.uint64)
+    assert unpack(packed, NAMES, some, total=len(rows), start=start)["wide"] == np.bitwise_or.reduce(some["wide"]).view(
+        "u8"
+    )
+    plain(_scatter)(_padded(packed), _places(MIXED, NAMES), len(rows), start, again, bits)
+    for name in NAMES:
+        assert np.array_equal(some[name], rows[name][start : start + count])
+    assert again.tobytes() == some.tobytes()
+
+
+@pytest.mark.parametrize(("start", "count"), [(-1, 1), (6, 1), (2, 5)])
+def test_rows_that_were_not_packed_are_refused(start: int, count: int) -> None:
+    """Rows before the first and behind the last are none of the columns."""
+    with pytest.raises(MalformedInput, match="BODY_MALFORMED"):
+        unpack(pack(rows_of(6), NAMES), NAMES, np.zeros(count, MIXED), total=6, start=start)
+
+
 @pytest.mark.parametrize("change", [-1, 1])
 def test_columns_of_another_size_are_refused(change: int) -> None:
     """Bytes that are not exactly so many rows are no columns."""
@@ -107,7 +132,7 @@ def test_the_plain_loops_do_the_same(count: int) -> None:
     assert np.array_equal(room[: len(packed)], packed)
     again = np.zeros((count, MIXED.itemsize), np.uint8)
     bits = np.zeros(len(NAMES), np.uint64)
-    plain(_scatter)(room, _places(MIXED, NAMES), again, bits)
+    plain(_scatter)(room, _places(MIXED, NAMES), len(again), 0, again, bits)
     for index, name in enumerate(NAMES):
         assert np.array_equal(again.view(MIXED).reshape(-1)[name], rows[name])
         assert bits[index] == np.bitwise_or.reduce(rows[name].view(f"u{rows.dtype[name].itemsize}"))

@@ -13,7 +13,7 @@ KERNELS = [
     *(groups._collect, groups._end_all, groups._set_status, groups._move_all, groups._write_points),
     *(registry.hash_id, registry.find, registry.respread),
     *(liquidity._drop, liquidity._fill, netting._add_halves),
-    *(packing._gather, packing._scatter, packing._compare, sections._link),
+    *(packing._gather, packing._scatter, packing._compare, sections._link, sections._relink),
     *(parts._part_words, parts._join_words),
 ]
 
