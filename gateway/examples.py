@@ -218,6 +218,14 @@ OPERATIONS: dict[str, Operation] = {
         {"key_id": KEY_ID, **RECEIPT, "record_count": 0},
         ("KEYS_GUARDED", "KEY_NOT_FOUND", "KEY_REVOKED_ALREADY"),
     ),
+    "/v1/keys/rotations": Operation(
+        "Replace a key",
+        "The key that signs is replaced by another: from this message's position on the new one counts, and no longer "
+        "the old one. A retry is signed by the new key.",
+        {"public_key": KEY},
+        {"key_id": KEY_ID, **RECEIPT, "record_count": 0},
+        ("KEYS_GUARDED", "KEY_EXISTS", "KEY_REVOKED"),
+    ),
     "/v1/participants": Operation(
         "Join as a participant",
         "Opens the signer's own accounts in some assets. The signature is the standing authority under which windows "

@@ -28,6 +28,7 @@ from settlement.bodies import (
     PartiesBody,
     PaymentItems,
     RevocationBody,
+    RotationBody,
 )
 from settlement.book import window_of
 from settlement.interpreter import COLUMNS_TOPIC
@@ -167,6 +168,12 @@ def _revocation(_: Node, admitted: Admitted, found: Journaled, __: str) -> tuple
     return 201, {"key_id": body.key_id, **found.receipt()}
 
 
+def _rotation(_: Node, admitted: Admitted, found: Journaled, __: str) -> tuple[int, dict[str, Any]]:
+    """Name the new key; the answer to a retry, which only that one can sign, is the same."""
+    body: RotationBody = admitted.content
+    return 201, {"key_id": hashlib.sha256(bytes.fromhex(body.public_key)).hexdigest(), **found.receipt()}
+
+
 def _participant(node: Node, admitted: Admitted, found: Journaled, _: str) -> tuple[int, dict[str, Any]]:
     body: ParticipantBody = admitted.content
     accounts = [address(node.genesis.ledger, number) for number in node.book.openings[found.answer.position]]
@@ -222,6 +229,7 @@ _REPLIES: dict[str, Callable[[Node, Admitted, Journaled, str], tuple[int, dict[s
     "/v1/parties": _parties,
     "/v1/keys": _key,
     "/v1/keys/revocations": _revocation,
+    "/v1/keys/rotations": _rotation,
     "/v1/participants": _participant,
     "/v1/accounts": _accounts,
     "/v1/accounts/closings": _addresses,

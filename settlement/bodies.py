@@ -41,6 +41,7 @@ from settlement.shapes import (
     PaymentBody,
     QuoteBody,
     RevocationBody,
+    RotationBody,
     parse,
 )
 
@@ -65,6 +66,7 @@ __all__ = [
     "PaymentItems",
     "QuoteBody",
     "RevocationBody",
+    "RotationBody",
     "decode",
 ]
 

@@ -39,6 +39,7 @@ HANDLERS: dict[str, Handler] = {
     "/v1/parties": Handler(opening.authorise_parties, opening.execute_parties),
     "/v1/keys": Handler(opening.authorise_key, opening.execute_key),
     "/v1/keys/revocations": Handler(opening.authorise_revocation, opening.execute_revocation),
+    "/v1/keys/rotations": Handler(opening.authorise_rotation, opening.execute_rotation),
     "/v1/participants": Handler(opening.authorise_participant, opening.execute_participant),
     "/v1/accounts": Handler(opening.authorise_accounts, opening.execute_accounts),
     "/v1/accounts/closings": Handler(closing.authorise_closings, closing.execute_closings),

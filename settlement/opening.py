@@ -15,7 +15,15 @@ from ledger.messages import key_id_of
 from ledger.parties import Directory, Role
 from ledger.state import State
 from ledger.transfers import Flag, id_halves, transfers
-from settlement.bodies import AccountsBody, IssuancesBody, KeyBody, ParticipantBody, PartiesBody, RevocationBody
+from settlement.bodies import (
+    AccountsBody,
+    IssuancesBody,
+    KeyBody,
+    ParticipantBody,
+    PartiesBody,
+    RevocationBody,
+    RotationBody,
+)
 from settlement.book import Book, Participant
 from settlement.chart import CHART, AccountCode
 from settlement.legs import Leg, TransferCode, leg_id, parse_uetr
@@ -27,6 +35,7 @@ __all__ = [
     "authorise_participant",
     "authorise_parties",
     "authorise_revocation",
+    "authorise_rotation",
     "begin",
     "execute_accounts",
     "execute_issuances",
@@ -34,6 +43,7 @@ __all__ = [
     "execute_participant",
     "execute_parties",
     "execute_revocation",
+    "execute_rotation",
     "open_account",
     "require_role",
     "signing_participant",
@@ -188,14 +198,38 @@ def authorise_revocation(_book: Book, admitted: Admitted, machine: Machine, _tim
     _check_keeper(machine, admitted.party, key.party)
     if key.revoked_at is not None:
         raise Conflict("KEY_REVOKED_ALREADY", "The key is revoked already.", key_id=body.key_id)
-    if body.key_id in _lasting_keys(machine.genesis):
-        raise Forbidden("KEYS_GUARDED", "This key stands in the genesis and lives as long as the ledger.")
+    _check_mortal(machine.genesis, body.key_id)
 
 
 def execute_revocation(_book: Book, admitted: Admitted, context: Context) -> None:
     """End a key from this message's position on."""
     body: RevocationBody = admitted.content
     context.directory.revoke(body.key_id, context.position)
+
+
+def authorise_rotation(_book: Book, admitted: Admitted, machine: Machine, _timestamp_ns: int) -> None:
+    """Let a key be replaced by the one that its own signature names.
+
+    Raises:
+        Forbidden: ``KEYS_GUARDED``.
+        Conflict: ``KEY_EXISTS``.
+    """
+    body: RotationBody = admitted.content
+    _check_mortal(machine.genesis, admitted.envelope.key_id)
+    _check_key_free(machine.directory, body.public_key)
+
+
+def execute_rotation(_book: Book, admitted: Admitted, context: Context) -> None:
+    """Give the signer the new key, and end the one that signed from this message's position on."""
+    body: RotationBody = admitted.content
+    context.directory.add_key(admitted.party, bytes.fromhex(body.public_key))
+    context.directory.revoke(admitted.envelope.key_id, context.position)
+
+
+def _check_mortal(genesis: Genesis, key_id: str) -> None:
+    """Let pass what may ever end."""
+    if key_id in _lasting_keys(genesis):
+        raise Forbidden("KEYS_GUARDED", "This key stands in the genesis and lives as long as the ledger.")
 
 
 def _lasting_keys(genesis: Genesis) -> set[str]:

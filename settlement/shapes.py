@@ -37,6 +37,7 @@ __all__ = [
     "PaymentBody",
     "QuoteBody",
     "RevocationBody",
+    "RotationBody",
     "malformed",
     "parse",
 ]
@@ -102,6 +103,12 @@ class RevocationBody(Body, frozen=True):
     """``/v1/keys/revocations``."""
 
     key_id: Hex32
+
+
+class RotationBody(Body, frozen=True):
+    """``/v1/keys/rotations``: the key that replaces the signing one."""
+
+    public_key: Hex32
 
 
 class ParticipantBody(Body, frozen=True):
@@ -185,6 +192,7 @@ TOPICS: dict[str, type[Body]] = {
     "/v1/parties": PartiesBody,
     "/v1/keys": KeyBody,
     "/v1/keys/revocations": RevocationBody,
+    "/v1/keys/rotations": RotationBody,
     "/v1/participants": ParticipantBody,
     "/v1/accounts": AccountsBody,
     "/v1/accounts/closings": AddressesBody,

@@ -108,6 +108,8 @@ class Node:
     blocks: list[tuple[int, tuple[Message, ...]]] = field(default_factory=list)
     """Everything that was journaled, in order: the instant of each block and its messages."""
     sent: int = 0
+    keys: dict[str, str] = field(default_factory=dict)
+    """By party code the name of the key with which it signs by itself, if not its first one."""
 
     @classmethod
     def of(cls, ledger: str, *, compiled: bool = True) -> Node:
@@ -135,7 +137,7 @@ class Node:
         data = body if isinstance(body, bytes) else json.dumps(body, separators=(",", ":")).encode()
         self.sent += 1
         seconds = (at_ns or self.machine.timestamp_ns) // SECOND
-        signer = key_of(key or who)
+        signer = key_of(key or self.keys.get(who, who))
         base = signatures.signature_base(
             method="POST",
             authority=f"{self.ledger.lower()}.hugang.example",

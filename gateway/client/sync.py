@@ -19,9 +19,10 @@ import httpx
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from gateway.client.errors import AnswerMalformed, ProblemError, ServerUnreachable
+from gateway.client.errors import AnswerMalformed, ClientError, ProblemError, ServerUnreachable
 from gateway.client.signing import Outgoing, Signer, query_text
 from ledger.errors import MalformedInput
+from ledger.messages import public_bytes
 from ledger.runtime import Runtime, SystemRuntime
 
 __all__ = ["Client"]
@@ -117,6 +118,28 @@ class Client:
     def revoke_key(self, key_id: str, *, idempotency_key: str | None = None) -> Data:
         """Revoke a key by its id."""
         return self._post("/v1/keys/revocations", {"key_id": key_id}, idempotency_key)
+
+    def rotate_key(self, private_key: Ed25519PrivateKey, *, idempotency_key: str | None = None) -> Data:
+        """Replace the signing key by another one, with which this client signs from then on.
+
+        Where the answer to an earlier try was lost, the old key may be revoked already: then the new one asks.
+
+        Raises:
+            ProblemError: the server said no; the client goes on with the key it had.
+        """
+        body, key = {"public_key": public_bytes(private_key).hex()}, idempotency_key or self.new_id()
+        data: Data | None = None
+        try:
+            data = self._post("/v1/keys/rotations", body, key)
+        except ProblemError as error:
+            if error.code != "KEY_REVOKED":
+                raise
+        before, self._signer = self.signer, Signer(self.base_url, private_key, self.signer.genesis_hash)
+        try:
+            return data if data is not None else self._post("/v1/keys/rotations", body, key)
+        except ClientError:
+            self._signer = before
+            raise
 
     def join(self, assets: Iterable[str], *, idempotency_key: str | None = None) -> Data:
         """Open the signer's accounts as a participant in some assets."""

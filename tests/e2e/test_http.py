@@ -188,6 +188,27 @@ def test_a_revoked_key_is_refused(network: Network, customer: Client) -> None:
     assert network.digest("SH") == digest
 
 
+def test_a_key_is_replaced(network: Network, customer: Client) -> None:
+    """A client goes on with its new key; what the old one signed before comes too late; a used key is none."""
+    keys = [key_of(f"customer {name}") for name in ("third", "fourth", "fifth")]
+    customer.register_key(party="customer-SH", public_key=public_bytes(keys[0]).hex())
+    owner, old = network.client("SH", keys[0]), network.client("SH", keys[0])
+    early = signed_pay(network, old, pay_body(network))
+    data = owner.rotate_key(keys[1], idempotency_key="fourth")
+    assert (data["key_id"], data["record_count"]) == (owner.signer.key_id, 0)
+    assert data["key_id"] != old.signer.key_id
+    assert owner.pay(**pay_arguments(pay_body(network)))["state"] == "SETTLED"
+    assert_problem(send(network, early), 401, "KEY_REVOKED")
+    assert old.rotate_key(keys[1], idempotency_key="fourth") == data  # as if the first answer had been lost
+    assert old.signer.key_id == owner.signer.key_id
+    with pytest.raises(ProblemError, match="KEY_EXISTS"):
+        owner.rotate_key(keys[0])
+    lost = network.client("SH", keys[0])
+    with pytest.raises(ProblemError, match="KEY_UNKNOWN"):
+        lost.rotate_key(keys[2])
+    assert lost.signer.key_id != owner.signer.key_id
+
+
 def test_a_signature_of_another_shape_is_refused(network: Network, customer: Client, unmoved: None) -> None:
     """A signature whose label or components are not those of the profile is malformed."""
     outgoing = signed_pay(network, customer, pay_body(network))

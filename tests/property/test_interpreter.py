@@ -14,15 +14,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from gateway.schemas import date
+from ledger.errors import Unauthenticated
 from ledger.transfers import Result
 from settlement import drafts
 from settlement.repeats import difference, request_of, requests_of
-from tests.settlement_fixture import World, issuance, money, uetr_of
+from tests.settlement_fixture import World, issuance, money, public_key_of, uetr_of
 
 WALLETS = ("SH/ann/CNY", "SH/ben/CNY", "SH/cai/CNY", "HK/dan/CNY", "HK/dan/HKD", "HK/eva/CNY", "HK/eva/HKD")
 BANK = {"ann": "ALPHA", "ben": "ALPHA", "cai": "BETA", "dan": "GAMMA", "eva": "DELTA"}
@@ -240,6 +242,16 @@ class TwoLedgers(RuleBasedStateMachine):
         self.world.node(wait.debtor[:2]).post(wait.debtor.split("/")[1], "/v1/cancellations", {"uetr": wait.uetr})
         self.waits.remove(wait)
         self.drop(wait)
+
+    @rule(owner=st.sampled_from(sorted(BANK)))
+    def rotate(self, owner: str) -> None:
+        """Replace a customer's key: the new one signs from now on, and the old one no more, whenever it has signed."""
+        node, new = self.world.sh if BANK[owner] in ("ALPHA", "BETA") else self.world.hk, f"key {next(self.names)}"
+        late = node.request(owner, "/v1/cancellations", {"uetr": uetr_of("nothing")})
+        node.post(owner, "/v1/keys/rotations", {"public_key": public_key_of(new)})
+        node.keys[owner] = new
+        with pytest.raises(Unauthenticated, match="KEY_REVOKED"):
+            node.apply([late])
 
     @rule(amount=AMOUNTS, bank=st.sampled_from(["ALPHA", "BETA"]))
     def issue(self, amount: int, bank: str) -> None:

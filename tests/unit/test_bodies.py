@@ -52,6 +52,7 @@ GOOD: dict[str, Json] = {
     "/v1/parties": {"parties": [party("ALPHA", "participant", "operator"), party("ann")]},
     "/v1/keys": {"party": "ALPHA", "public_key": public_key_of("ALPHA")},
     "/v1/keys/revocations": {"key_id": "ab" * 32},
+    "/v1/keys/rotations": {"public_key": public_key_of("ALPHA")},
     "/v1/participants": {"assets": ["CNY", "HKD"]},
     "/v1/accounts": {"accounts": [{"owner": "ann", "asset": "CNY"}]},
     "/v1/accounts/closings": {"accounts": [address("SH", 12), address("SH", 13)]},
