@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from benchmarks.figures import SEED
 from benchmarks.settlement import POSITION, Side
 from gateway.config import NetworkFolder, init_network
+from gateway.serve import leave_modules_alone
 from gateway.supervisor import free_ports
 from ledger import columns
 from ledger.messages import Message, public_bytes
@@ -210,6 +211,7 @@ async def working_bank(folder: Path, account_count: int) -> AsyncIterator[Bank]:
     try:
         bank = Bank(side, layout, account_count)
         await bank.open()
+        leave_modules_alone()
         yield bank
     finally:
         await side.node.stop()

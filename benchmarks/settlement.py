@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gateway.config import LEDGERS, KeyRing, init_network, network_folder
 from gateway.node import Node
+from gateway.serve import leave_modules_alone
 from ledger import signatures
 from ledger.accounts import address
 from ledger.messages import Kind, Message, key_id_of, public_bytes
@@ -109,6 +110,7 @@ class Run:
                 await side.node.start()
                 stack.push_async_callback(side.node.stop)
             await self._open(sides)
+            leave_modules_alone()
             first = await self._settle(sides, 1, runtime)
             signed = self._sign(sides)
             await self._timed("hold", self._take(signed))
