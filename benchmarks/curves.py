@@ -15,7 +15,6 @@ draws them. All runs go through all points before the next run begins, so that a
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import sys
 import tempfile
@@ -26,6 +25,7 @@ from benchmarks.bank import CONDITIONS, Workload, working_bank
 from benchmarks.engine import transfers_per_s
 from benchmarks.figures import SEED, Figure, Form, demand, machine, part, rounded
 from benchmarks.growth import Filling, fill
+from gateway.serve import run
 from ledger.runtime import keep_memory
 
 __all__ = ["RESULTS", "main"]
@@ -88,7 +88,7 @@ def growth(form: Form, _runs: int) -> Figure:
     count = GROWTH_COUNT[form]
     _demand(MEMORY_PER_TRANSFER * count, DISK_PER_TRANSFER * count)
     with tempfile.TemporaryDirectory() as folder:
-        found = asyncio.run(_grow(Path(folder, "network"), count))
+        found = run(_grow(Path(folder, "network"), count))
     step = -(-len(found) // GROWTH_POINT_COUNT)
     points = []
     for start in range(0, len(found), step):

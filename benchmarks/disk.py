@@ -8,12 +8,12 @@ order of time, and random 128-bit ids.
 
 from __future__ import annotations
 
-import asyncio
 import tempfile
 from pathlib import Path
 
 from benchmarks.bank import CONDITIONS, Workload, batches, send, working_bank
 from benchmarks.figures import SEED, Figure, Form, demand, figure, part, rounded
+from gateway.serve import run
 
 __all__ = ["measure"]
 
@@ -32,7 +32,7 @@ def measure(*, runs: int, form: Form) -> Figure:
             with tempfile.TemporaryDirectory() as name:
                 folder = Path(name)
                 demand(memory_size=MEMORY_SIZE, disk_size=DISK_PER_TRANSFER * total, folder=folder)
-                sizes.append(asyncio.run(_bytes(folder, Workload(has_random_ids=has_random_ids), total)))
+                sizes.append(run(_bytes(folder, Workload(has_random_ids=has_random_ids), total)))
     return figure(
         [sizes["all"] for sizes in found[False]],
         unit="bytes/transfer",

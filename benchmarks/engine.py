@@ -23,6 +23,7 @@ from pathlib import Path
 from benchmarks import stages
 from benchmarks.bank import CONDITIONS, FLIGHT_COUNT, Bank, Workload, batches, send, working_bank
 from benchmarks.figures import SEED, Figure, Form, figure, part, percentile
+from gateway.serve import run
 from ledger import columns
 from ledger.batching import Batcher
 from ledger.transfers import Result, Transfers
@@ -93,7 +94,7 @@ def transfers_per_s(workload: Workload, *, batch: int, total: int, seed: int = S
     """
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder, "network")
-        return asyncio.run(_run(workload, batch=batch, total=total, seed=seed, folder=place))
+        return run(_run(workload, batch=batch, total=total, seed=seed, folder=place))
 
 
 async def _run(workload: Workload, *, batch: int, total: int, seed: int, folder: Path) -> float:
@@ -126,7 +127,7 @@ def single(*, total: int, task_count: int) -> Figure:
         SystemExit: not every one of them was applied.
     """
     with tempfile.TemporaryDirectory() as folder:
-        return asyncio.run(_single(total, task_count, Path(folder, "network")))
+        return run(_single(total, task_count, Path(folder, "network")))
 
 
 async def _single(total: int, task_count: int, folder: Path) -> Figure:

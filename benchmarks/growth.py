@@ -8,7 +8,6 @@ the ratio of the times; ``cpu_ratio`` that of the processor's times, which other
 
 from __future__ import annotations
 
-import asyncio
 import tempfile
 import time
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from benchmarks.bank import CONDITIONS, Bank, Sent, Workload, batches, send, working_bank
 from benchmarks.figures import SEED, Figure, Form, demand, figure, part, rounded
+from gateway.serve import run
 from ledger.registry import Registry
 
 __all__ = ["Filling", "fill", "measure"]
@@ -67,7 +67,7 @@ def measure(*, runs: int, form: Form) -> Figure:
         count = SMALL_COUNT[form] + LARGE_COUNT[form]
         sizes = {"memory_size": count * MEMORY_PER_ID, "disk_size": count * DISK_PER_TRANSFER}
         demand(**{name: size + SPARE_SIZE for name, size in sizes.items()}, folder=Path(folder))
-        return asyncio.run(_measure(Path(folder), runs=runs, form=form))
+        return run(_measure(Path(folder), runs=runs, form=form))
 
 
 async def _measure(folder: Path, *, runs: int, form: Form) -> Figure:

@@ -14,7 +14,6 @@ is below its bound.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import sqlite3
 import statistics
@@ -26,6 +25,7 @@ from pathlib import Path
 from benchmarks.bank import Bank, Workload, batches, send, working_bank
 from benchmarks.decisions import kernel_against_loop
 from benchmarks.figures import Figure, machine, rounded
+from gateway.serve import run
 from ledger.runtime import keep_memory
 
 __all__ = ["BOUNDS", "main"]
@@ -39,7 +39,7 @@ BOUNDS = {"kernel": 100.0, "engine": 0.08}
 def engine_against_append(runs: int) -> list[float]:
     """Give, for each run, the speed of the whole engine as a share of that of a bare append of the same bytes."""
     with tempfile.TemporaryDirectory() as folder:
-        return asyncio.run(_engine_against_append(Path(folder), runs))
+        return run(_engine_against_append(Path(folder), runs))
 
 
 async def _engine_against_append(folder: Path, runs: int) -> list[float]:

@@ -7,7 +7,6 @@ of 65,536 transfers between 10,000 accounts, so an account's fifty last records 
 
 from __future__ import annotations
 
-import asyncio
 import tempfile
 import time
 from collections.abc import Callable
@@ -17,6 +16,7 @@ import numpy as np
 
 from benchmarks.bank import CONDITIONS, Bank, Workload, batches, send, working_bank
 from benchmarks.figures import SEED, Figure, Form, demand, figure, percentile, rounded
+from gateway.serve import run
 from ledger.reader import Reader
 
 __all__ = ["measure"]
@@ -71,7 +71,7 @@ def measure(*, runs: int, form: Form) -> Figure:
         folder, count = Path(name), JOURNAL_COUNTS[form][-1]
         sizes = {"memory_size": count * MEMORY_PER_TRANSFER, "disk_size": count * DISK_PER_TRANSFER}
         demand(**{kind: size + SPARE_SIZE for kind, size in sizes.items()}, folder=folder)
-        found = asyncio.run(_measure(folder, runs=runs, form=form))
+        found = run(_measure(folder, runs=runs, form=form))
     return figure(
         [run["by_id"]["cold"]["p50_us"] for run in found[max(found)]],
         unit="µs",

@@ -28,7 +28,7 @@ from benchmarks.bank import FLIGHT_COUNT, Bank, Workload, batches, working_bank
 from benchmarks.figures import SEED, Figure, Form, demand, figure, part
 from gateway.config import network_folder
 from gateway.node import Node
-from gateway.serve import node_server
+from gateway.serve import node_server, run
 from ledger import messages
 from ledger.messages import Message
 from ledger.runtime import SystemRuntime, keep_memory
@@ -168,7 +168,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("count", type=int, nargs="?", default=0)
     options = parser.parse_args()
-    asyncio.run(_open(options.folder) if options.role == "open" else _write(options.folder, options.count))
+    run(_open(options.folder) if options.role == "open" else _write(options.folder, options.count))
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gateway.config import LEDGERS, KeyRing, init_network, network_folder
 from gateway.node import Node
-from gateway.serve import leave_modules_alone
+from gateway.serve import leave_modules_alone, run
 from ledger import signatures
 from ledger.accounts import address
 from ledger.messages import Kind, Message, key_id_of, public_bytes
@@ -241,7 +241,7 @@ def measure(day: Day, *, runs: int, progress: Callable[[str], None]) -> dict[str
     results = []
     for number in range(1, runs + 1):
         with tempfile.TemporaryDirectory() as folder:
-            results.append(asyncio.run(Run(day).measure(Path(folder) / "network")))
+            results.append(run(Run(day).measure(Path(folder) / "network")))
         progress(
             f"run {number}: settled in {results[-1]['settle_s']} s, with holds {results[-1]['hold_and_settle_s']} s"
         )

@@ -10,7 +10,6 @@ Beside each stage stands what it cannot fall below on this machine: the work tha
 
 from __future__ import annotations
 
-import asyncio
 import statistics
 import tempfile
 import time
@@ -21,6 +20,7 @@ from pathlib import Path
 from benchmarks import limits
 from benchmarks.bank import Bank, Workload, batches, working_bank
 from benchmarks.figures import Figure, Form, rounded
+from gateway.serve import run
 from ledger import journal
 from ledger.machine import Admitted, Context, Interpreter, Machine
 from ledger.messages import Message
@@ -81,7 +81,7 @@ class _Timed:
 def measure(form: Form) -> Figure:
     """Give ``stages``, ``limits`` (both nanoseconds a transfer) and ``rates`` of this machine."""
     with tempfile.TemporaryDirectory() as folder:
-        return asyncio.run(_measure(Path(folder), MESSAGE_COUNT[form]))
+        return run(_measure(Path(folder), MESSAGE_COUNT[form]))
 
 
 async def _measure(folder: Path, count: int) -> Figure:

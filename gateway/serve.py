@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import errno
 import gc
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
+from typing import Any, TypeVar
 
 import httpx
 import uvicorn
+import uvloop
 from fastapi import FastAPI
 
 from gateway.app import create_app
@@ -19,7 +21,17 @@ from gateway.operator import Operator, create_operator_app
 from ledger.errors import MalformedInput, Unavailable
 from ledger.runtime import Runtime, listen_fault
 
-__all__ = ["leave_modules_alone", "node_server", "operator_http", "operator_server", "serve_node", "serve_operator"]
+__all__ = [
+    "leave_modules_alone",
+    "node_server",
+    "operator_http",
+    "operator_server",
+    "run",
+    "serve_node",
+    "serve_operator",
+]
+
+Result = TypeVar("Result")
 
 BACKLOG_COUNT = 2048
 KEEP_ALIVE_S = 30
@@ -78,6 +90,12 @@ def leave_modules_alone() -> None:
     gc.freeze()
 
 
+def run(work: Coroutine[Any, Any, Result]) -> Result:
+    """Do some work on the kind of event loop on which servers run."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(work)
+
+
 def _run(server: uvicorn.Server, begin: Callable[[], Awaitable[None]] | None = None) -> None:
     """Serve until a signal ends it; what fails in ``begin`` is raised before anybody is served."""
 
@@ -87,7 +105,7 @@ def _run(server: uvicorn.Server, begin: Callable[[], Awaitable[None]] | None = N
         leave_modules_alone()
         await server.serve()
 
-    asyncio.run(serve())
+    run(serve())
 
 
 def node_server(node: Node) -> uvicorn.Server:
