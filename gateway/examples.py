@@ -87,6 +87,7 @@ WINDOW: dict[str, Any] = {
 PARTICIPANT: dict[str, Any] = {
     "code": "BANK-A",
     "accounts": [{"code": "SETTLE", "asset": "CNY", "address": "SH800000000011"}],
+    "caps": [{"asset": "CNY", "maximum": "5000000000"}],
 }
 QUOTE_VIEW: dict[str, Any] = {
     "quote": QUOTE,
@@ -263,6 +264,18 @@ OPERATIONS: dict[str, Operation] = {
         {"issuances": [{"id": UETR, "participant": "BANK-A", "money": {"asset": "CNY", "amount": "100000000"}}]},
         {"issuances": [{"id": UETR, "result": "OK"}], **RECEIPT, "record_count": 2},
         ("NOT_ISSUER", "PARTICIPANT_NOT_FOUND", "ID_EXISTS"),
+    ),
+    "/v1/caps": Operation(
+        "Set net debit caps",
+        "The registrar bounds what a participant may owe to windows that are not decided, or lifts the bound (null). "
+        "A payment that would owe more is refused as CREDIT_MAXIMUM; what comes in, and a window that settles, pass.",
+        {"caps": [{"participant": "BANK-A", "asset": "CNY", "maximum": "5000000000"}]},
+        {
+            "caps": [{"participant": "BANK-A", "asset": "CNY", "maximum": "5000000000"}],
+            **RECEIPT,
+            "record_count": 0,
+        },
+        ("ROLE_MISSING", "PARTICIPANT_NOT_FOUND", "PARTICIPANT_ASSET", "ASSET_UNKNOWN"),
     ),
     "/v1/quotes": Operation(
         "Publish a quote",

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from gateway.node import Node
@@ -21,6 +22,7 @@ from settlement.bodies import (
     AccountsBody,
     AddressesBody,
     CancellationBody,
+    CapsBody,
     IssuancesBody,
     KeyBody,
     Offer,
@@ -195,6 +197,11 @@ def _addresses(_: Node, admitted: Admitted, found: Journaled, __: str) -> tuple[
     return 201, {"accounts": list(body.accounts), **found.receipt()}
 
 
+def _caps(_: Node, admitted: Admitted, found: Journaled, __: str) -> tuple[int, dict[str, Any]]:
+    body: CapsBody = admitted.content
+    return 201, {"caps": msgspec.to_builtins(body.caps), **found.receipt()}
+
+
 def _issuances(_: Node, admitted: Admitted, found: Journaled, request_id: str) -> tuple[int, dict[str, Any]] | Problem:
     """Give a result by item; one issuance alone that was refused is a refusal."""
     body: IssuancesBody = admitted.content
@@ -235,6 +242,7 @@ _REPLIES: dict[str, Callable[[Node, Admitted, Journaled, str], tuple[int, dict[s
     "/v1/accounts/closings": _addresses,
     "/v1/accounts/reopenings": _addresses,
     "/v1/issuances": _issuances,
+    "/v1/caps": _caps,
     "/v1/quotes": _quote,
     _PAYMENTS: _payment,
     "/v1/batches": _batch,

@@ -138,11 +138,12 @@ def quote(view: QuoteView) -> dict[str, Any]:
 
 
 def participant(view: ParticipantView, ledger: str) -> dict[str, Any]:
-    """Write one participant with its own accounts."""
+    """Write one participant with its own accounts and its net debit caps."""
     accounts = [
         {"code": code, "asset": asset, "address": address(ledger, number)} for code, asset, number in view.accounts
     ]
-    return {"code": view.code, "accounts": accounts}
+    caps = [{"asset": asset, "maximum": str(maximum)} for asset, maximum in view.caps]
+    return {"code": view.code, "accounts": accounts, "caps": caps}
 
 
 def trial_row(row: TrialRow) -> dict[str, Any]:

@@ -73,7 +73,7 @@ LEAF = np.dtype(
     ]
 )
 """One account as a leaf: 65 bytes."""
-_FLAGS = int(AccountFlag.CREDIT_NORMAL | AccountFlag.LIMITED | AccountFlag.CLOSED)
+_FLAGS = sum(int(flag) for flag in AccountFlag)
 
 
 class _Document(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):

@@ -31,6 +31,7 @@ from settlement.shapes import (
     BatchBody,
     Body,
     CancellationBody,
+    CapsBody,
     IssuanceBody,
     IssuancesBody,
     KeyBody,
@@ -54,6 +55,7 @@ __all__ = [
     "AddressesBody",
     "BatchBody",
     "CancellationBody",
+    "CapsBody",
     "IssuanceBody",
     "IssuancesBody",
     "KeyBody",
@@ -156,12 +158,19 @@ def _check_issuances(value: IssuancesBody, genesis: Genesis) -> None:
         amount_of(issuance.money.amount, f"$.issuances[{index}].money.amount")
 
 
+def _check_caps(value: CapsBody, genesis: Genesis) -> None:
+    _check_unique([f"{cap.participant} {cap.asset}" for cap in value.caps], "$.caps")
+    for index, cap in enumerate(value.caps):
+        money_asset(cap.asset, genesis, f"$.caps[{index}].asset")
+
+
 _CHECKS: dict[type[Body], Callable[[Any, Genesis], None]] = {
     PartiesBody: _check_parties,
     ParticipantBody: _check_participant,
     AccountsBody: _check_accounts,
     AddressesBody: _check_addresses,
     IssuancesBody: _check_issuances,
+    CapsBody: _check_caps,
 }
 
 

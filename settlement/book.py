@@ -265,6 +265,10 @@ class Book:
             source=np.uint32,
         )
         """The same in columns, with the provider's accounts; ``source`` is the QUOTES account behind ``account``."""
+        self.caps: dict[int, int] = {}
+        """Net debit caps in minor units, by CLEARING account."""
+        self.cap_rooms: dict[int, int] = {}
+        """By CLEARING account, what a reserved net position adds to its cap until the window is decided."""
         self.windows: dict[int, Window] = {1: Window(1, opened_ns=genesis.created_ns)}
         self.current = 1
         self.refunded: dict[tuple[int, int, bool], int] = {}

@@ -27,6 +27,7 @@ Accounts = npt.NDArray[np.uint32]
 """Shape (k,): account numbers."""
 
 _LIMITS = {Result.DEBIT_LIMIT, Result.CREDIT_LIMIT}
+_MAXIMUMS = {Result.DEBIT_MAXIMUM, Result.CREDIT_MAXIMUM}
 _CLOSED = {Result.DEBIT_CLOSED, Result.CREDIT_CLOSED}
 _LIMIT_REASONS = {
     Leg.PROVIDER_PAYS: Result.PROVIDER_LIMIT,
@@ -165,7 +166,7 @@ def reason_of(legs: Iterable[int], results: Iterable[int]) -> Result:
             continue
         if leg == Leg.PAYER and result is Result.CREDIT_LIMIT:
             return Result.PARTICIPANT_LIMIT
-        if result in _CLOSED:
+        if result in _CLOSED or (result in _MAXIMUMS and leg == Leg.PROVIDER_PAYS):
             return _CLOSED_REASONS.get(Leg(int(leg)), result)
         return _LIMIT_REASONS.get(Leg(int(leg)), result) if result in _LIMITS else result
     raise InvariantViolation("a chain failed without a reason")

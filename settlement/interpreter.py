@@ -17,7 +17,7 @@ from ledger.genesis import Genesis
 from ledger.machine import Admitted, Context, Machine
 from ledger.messages import Envelope, Kind
 from ledger.transfers import Transfers
-from settlement import bodies, closing, columns, fx, opening, payments, windows
+from settlement import bodies, caps, closing, columns, fx, opening, payments, windows
 from settlement.book import Book
 
 __all__ = ["COLUMNS_TOPIC", "HANDLERS", "Handler", "Settlement"]
@@ -45,6 +45,7 @@ HANDLERS: dict[str, Handler] = {
     "/v1/accounts/closings": Handler(closing.authorise_closings, closing.execute_closings),
     "/v1/accounts/reopenings": Handler(closing.authorise_reopenings, closing.execute_reopenings),
     "/v1/issuances": Handler(opening.authorise_issuances, opening.execute_issuances),
+    "/v1/caps": Handler(caps.authorise_caps, caps.execute_caps),
     "/v1/quotes": Handler(fx.authorise_quote, fx.execute_quote),
     "/v1/payments": Handler(payments.authorise, payments.execute),
     "/v1/batches": Handler(payments.authorise, payments.execute),

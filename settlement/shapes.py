@@ -27,6 +27,8 @@ __all__ = [
     "BatchBody",
     "Body",
     "CancellationBody",
+    "CapBody",
+    "CapsBody",
     "IssuanceBody",
     "IssuancesBody",
     "KeyBody",
@@ -55,6 +57,8 @@ CONTROLS = r"\x00-\x1f\x7f-\x9f\u2028\u2029"
 Text = Annotated[str, Meta(pattern=rf"\A[^{CONTROLS}]{{1,140}}\Z")]
 Instant = Annotated[str, Meta(pattern=r"\A[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z\Z")]
 Rate = Annotated[str, Meta(pattern=r"\A(0|[1-9][0-9]{0,9})\.[0-9]{8}\Z")]
+LimitText = Annotated[str, Meta(pattern=r"\A(0|[1-9][0-9]{0,17})\Z")]
+"""A limit in minor units, below 10^18."""
 Digits = Annotated[str, Meta(min_length=1, max_length=19)]
 AssetText = Annotated[str, Meta(min_length=2, max_length=12)]
 PurposeText = Annotated[str, Meta(min_length=4, max_length=4)]
@@ -150,6 +154,20 @@ class IssuancesBody(Body, frozen=True):
     issuances: Annotated[tuple[IssuanceBody, ...], Meta(min_length=1, max_length=ITEM_COUNT_MAX)]
 
 
+class CapBody(Body, frozen=True):
+    """A participant's net debit cap in an asset; ``null`` lifts it."""
+
+    participant: PartyCode
+    asset: AssetCode
+    maximum: LimitText | None
+
+
+class CapsBody(Body, frozen=True):
+    """``/v1/caps``."""
+
+    caps: Annotated[tuple[CapBody, ...], Meta(min_length=1, max_length=ITEM_COUNT_MAX)]
+
+
 class QuoteBody(Body, frozen=True):
     """``/v1/quotes``: the signer pays ``sell`` for ``buy``; ``rate`` is sold minor units for each bought one."""
 
@@ -198,6 +216,7 @@ TOPICS: dict[str, type[Body]] = {
     "/v1/accounts/closings": AddressesBody,
     "/v1/accounts/reopenings": AddressesBody,
     "/v1/issuances": IssuancesBody,
+    "/v1/caps": CapsBody,
     "/v1/quotes": QuoteBody,
     "/v1/payments": PaymentBody,
     "/v1/batches": BatchBody,
@@ -272,8 +291,8 @@ def _field_count(value: Any) -> int:
         return _payment_field_count((value,))
     if isinstance(value, Body):
         fields = [getattr(value, name) for name in value.__struct_fields__]
-        return len(fields) + sum(_field_count(field) for field in fields if not isinstance(field, str))
-    return sum(_field_count(item) for item in value if not isinstance(item, str))
+        return len(fields) - fields.count(UNSET) + sum(map(_field_count, fields))
+    return sum(map(_field_count, value)) if isinstance(value, tuple) else 0
 
 
 def _payment_field_count(payments: Sequence[PaymentBody]) -> int:

@@ -212,6 +212,8 @@ class ParticipantView:
     number: int
     code: str
     accounts: tuple[tuple[str, str, int], ...]
+    caps: tuple[tuple[str, int], ...]
+    """Net debit caps: (asset, minor units), in order of account."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -366,6 +368,11 @@ def participants_view(book: Book) -> list[ParticipantView]:
             accounts=tuple(
                 (code.name, _asset(book, asset), number)
                 for (code, asset), number in sorted(participant.accounts.items(), key=lambda entry: entry[1])
+            ),
+            caps=tuple(
+                (_asset(book, asset), book.caps[number])
+                for (_, asset), number in sorted(participant.accounts.items(), key=lambda entry: entry[1])
+                if number in book.caps
             ),
         )
         for participant in book.participants

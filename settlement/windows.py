@@ -32,7 +32,7 @@ from ledger.machine import Admitted, Context, Machine
 from ledger.messages import Envelope
 from ledger.parties import Role
 from ledger.transfers import Result
-from settlement import answers, packing, payments, refunds, reservation, statements
+from settlement import answers, caps, packing, payments, refunds, reservation, statements
 from settlement.applied import apply_commit, check_books
 from settlement.book import Book, Group, PaymentState, Window, WindowState, group_of
 from settlement.obligations import (
@@ -358,6 +358,7 @@ def _execute_vote(turn: _Turn[VoteBody], context: Context) -> None:
         return
     proposal = body_of(turn.other("proposal", attempt=body.attempt), ProposalBody)
     legs = reservation.net_legs(turn.book, proposal.nets)
+    caps.give_room(turn.book, context.state, legs)
     commands = reservation.commands(legs, window=body.window, attempt=body.attempt, party=turn.admitted.party)
     records = context.post(commands)
     if np.any(records["result"] != Result.OK):
@@ -392,10 +393,12 @@ def _execute_decision(turn: _Turn[DecisionBody], context: Context) -> None:
     if not body.commit:
         group = group_of(window.number, Group.NET)
         posting.group_void(context.state, group, None, position=context.latest_position)
+        caps.take_room(turn.book, context.state)
         window.state = WindowState.ACCEPTED
         return
     proposal = body_of(turn.other("proposal", attempt=body.attempt), ProposalBody)
     apply_commit(turn.book, context, window, proposal)
+    caps.take_room(turn.book, context.state)
     window.state = WindowState.SETTLED
     window.settled_ns, window.settled_position = context.timestamp_ns, context.position
     check_books(turn.book, context.state)

@@ -29,6 +29,7 @@ COMMANDS = (
     "operator",
     "pay",
     "account",
+    "cap",
     "payment",
     "window",
     "settle",

@@ -14,7 +14,7 @@ from gateway.names import party_key
 from gateway.supervisor import configured_ports
 from ledger.genesis import genesis_hash
 
-__all__ = ["as_auditor", "as_party", "as_settlement", "connect", "hash_of", "loopback", "url_of"]
+__all__ = ["as_auditor", "as_party", "as_registrar", "as_settlement", "connect", "hash_of", "loopback", "url_of"]
 
 
 def loopback() -> httpx.HTTPTransport:
@@ -61,6 +61,13 @@ def as_auditor(folder: Path, ledger: str) -> Client:
     """Open a client of one node that may read everything and change nothing."""
     configured_ports(folder)  # a folder that holds no network is said to be none, before a key is missed in it
     return connect(folder, ledger.lower(), load_key(network_folder(folder).key("auditor")))
+
+
+def as_registrar(folder: Path, ledger: str) -> Client:
+    """Open a client of one node that signs for its registrar."""
+    configured_ports(folder)  # a folder that holds no network is said to be none, before a key is missed in it
+    name = f"registrar_{ledger.lower()}"
+    return connect(folder, ledger.lower(), load_key(network_folder(folder).key(name)))
 
 
 def as_settlement(folder: Path) -> Client:

@@ -173,6 +173,14 @@ class Client:
         item = {"id": identifier or self.new_id(), "participant": participant, "money": _money(asset, amount)}
         return self._post("/v1/issuances", {"issuances": [item]}, idempotency_key)
 
+    def set_caps(self, caps: Iterable[tuple[str, str, int | None]], *, idempotency_key: str | None = None) -> Data:
+        """Cap what participants may owe to windows; each cap is a participant, an asset, and minor units or none."""
+        items = [
+            {"participant": participant, "asset": asset, "maximum": None if maximum is None else str(maximum)}
+            for participant, asset, maximum in caps
+        ]
+        return self._post("/v1/caps", {"caps": items}, idempotency_key)
+
     def quote(
         self,
         *,

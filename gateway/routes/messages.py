@@ -26,6 +26,7 @@ LARGE = frozenset(
         "/v1/accounts/closings",
         "/v1/accounts/reopenings",
         "/v1/issuances",
+        "/v1/caps",
         "/v1/batches",
         COLUMNS_TOPIC,
     }

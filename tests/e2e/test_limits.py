@@ -75,3 +75,37 @@ def test_the_command_line_closes_and_reopens(network: Network, bank: Client, cap
     assert run(["account", fresh, "--reopen", *folder]) == ExitCode.OK
     assert "closed" not in capsys.readouterr().out
     assert run(["account", "--close", *folder]) == ExitCode.USAGE
+
+
+# --- net debit caps ---------------------------------------------------------------------------------------------------
+
+
+def test_a_cap_is_shown_and_refuses(network: Network, bank: Client, customer: Client) -> None:
+    """A payment across the border over the cap is a 422 with its ISO reason; lifting the cap lets it pass."""
+    registrar = network.client("SH", network.keys.registrar_sh)
+    made = registrar.set_caps([("bank-SH", "CNY", 10), ("bank-SH", "HKD", None)])
+    assert made["caps"][0] == {"participant": "bank-SH", "asset": "CNY", "maximum": "10"}
+    shown = {entry["code"]: entry["caps"] for entry in bank.participants()}
+    assert shown["bank-SH"] == [{"asset": "CNY", "maximum": "10"}]
+
+    abroad = pay_arguments(pay_body(network, creditor=network.wallets["HK"]["other"]))
+    problem = problem_of(customer.pay, **abroad)
+    assert (problem.status, problem.code, problem.iso_reason) == (422, "CREDIT_MAXIMUM", "AM13")
+    assert customer.payment(abroad["uetr"])["reason"] == "CREDIT_MAXIMUM"
+    registrar.set_caps([("bank-SH", "CNY", None)])
+    assert customer.pay(**abroad | {"uetr": None})["state"] == "ACCEPTED"
+    assert problem_of(bank.set_caps, [("bank-SH", "CNY", None)]).code == "ROLE_MISSING"
+
+
+def test_the_command_line_caps(network: Network, bank: Client, capsys: Output) -> None:
+    """`hugang cap` sets, closes down and lifts a cap with the registrar's key."""
+    folder = ["--dir", str(network.folder.root)]
+    for amount, shown in (("88.50", "8850"), ("0", "0"), ("none", None)):
+        assert run(["cap", "sh", "bank-SH", "CNY", amount, *folder]) == ExitCode.OK
+        assert ("no cap" if shown is None else "at most") in capsys.readouterr().out
+        caps = next(entry["caps"] for entry in bank.participants() if entry["code"] == "bank-SH")
+        assert caps == ([] if shown is None else [{"asset": "CNY", "maximum": shown}])
+    assert run(["cap", "sh", "nobody", "CNY", "1", "--json", *folder]) == ExitCode.REFUSED
+    assert "PARTICIPANT_NOT_FOUND" in capsys.readouterr().err
+    assert run(["cap", "sh", "bank-SH", "HKD", "1", "--json", *folder]) == ExitCode.OK
+    assert '"maximum": "100"' in capsys.readouterr().out

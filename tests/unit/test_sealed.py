@@ -193,7 +193,7 @@ def test_lies_are_refused() -> None:
         (changed(leaf=other_leaf(number=0)), "BALANCE_INVALID"),
         (changed(leaf=other_leaf(number=10**6)), "BALANCE_INVALID"),
         (changed(leaf=other_leaf(zero=1)), "BALANCE_INVALID"),
-        (changed(leaf=other_leaf(flags=8)), "BALANCE_INVALID"),
+        (changed(leaf=other_leaf(flags=32)), "BALANCE_INVALID"),
         (changed(leaf=other_leaf(kind=2)), "BALANCE_INVALID"),
         (changed(leaf=accounts.leaf(number + 1)), "BALANCE_INVALID"),
         (changed(checkpoint=made.note("SH")), "BALANCE_INVALID"),
