@@ -5,7 +5,8 @@ transfers the client's work is inside: its tasks share messages (``ledger.batchi
 
 =====  ==========================================================================================================
 P1     plain transfers between 10,000 accounts, ids in order of time; batches of 65,536 and of 8,192; one by one from
-       many tasks (``single_submit``); and, from one pass on one thread, what each stage costs (``benchmarks.stages``)
+       many tasks (``single_submit``); the longest wait of a single one behind a file of a million
+       (``single_behind_a_million``); and, from one pass on one thread, what each stage costs (``benchmarks.stages``)
 P2     the same over 16 accounts
 P3     chains of two; and holds that are posted in the second half of their message (``pending_post``)
 P4     plain transfers with random 128-bit ids
@@ -20,7 +21,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
-from benchmarks import stages
+from benchmarks import behind, stages
 from benchmarks.bank import CONDITIONS, FLIGHT_COUNT, Bank, Workload, batches, send, working_bank
 from benchmarks.figures import SEED, Figure, Form, figure, part, percentile
 from gateway.serve import run
@@ -81,6 +82,7 @@ def _p1(*, runs: int, form: Form, conditions: Figure) -> Figure:
             p50_ms=[run["p50_ms"] for run in one_by_one],
             p99_ms=[run["p99_ms"] for run in one_by_one],
         ),
+        single_behind_a_million=behind.measure(runs=runs, form=form),
         limits=apart["limits"],
         rates=apart["rates"],
     )

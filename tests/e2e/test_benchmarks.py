@@ -46,6 +46,7 @@ def test_the_engine_is_measured() -> None:
     assert [found[name]["unit"] for name in found if name != "machine"] == ["transfers/s"] * 4 + ["s"]
     first = found["P1"]
     assert len(first["batch_8192"]["runs"]) == len(first["single_submit"]["runs"]) == 2
+    assert all(run > 0 for run in first["single_behind_a_million"]["runs"])
     assert set(first["stages"]) == {f"{stage}_cpu_ns" for stage in STAGES} | {"commit_wall_ns"}
     assert set(first["limits"]) < set(first["stages"])
     assert all(limit["ns"] > 0 and limit["of"] for limit in first["limits"].values())
