@@ -312,7 +312,7 @@ OPERATIONS: dict[str, Operation] = {
         "Move money inside one book, in columns",
         "Up to 65,536 transfers between accounts of one participant's book, as binary columns (docs/formats.md), "
         "signed once by the owner of the debited accounts. The results are at the address in Location.",
-        "HGT0, count, columns",
+        "HGT1, count, columns",
         {"item_count": 1, "accepted_count": 1, "refused_count": 0, **RECEIPT},
         ("COLUMNS_MALFORMED", "NOT_OWNER", "OTHER_BOOK"),
         202,

@@ -19,6 +19,7 @@ import httpx
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from gateway.client.book import BookTransfers
 from gateway.client.errors import AnswerMalformed, ClientError, ProblemError, ServerUnreachable
 from gateway.client.signing import Outgoing, Signer, query_text
 from ledger.errors import MalformedInput
@@ -265,8 +266,12 @@ class Client:
         """Read the result of every payment of a batch, in order."""
         return self._pages(f"/v1/batches/{position}/results", {})
 
+    def book_transfers(self) -> BookTransfers:
+        """Begin a message of book transfers; nothing is sent before ``transfer_columns``."""
+        return BookTransfers(self.new_id)
+
     def transfer_columns(self, columns: bytes, *, idempotency_key: str | None = None) -> Data:
-        """Move money inside one book by binary columns, as ``ledger.columns.encode`` writes them."""
+        """Move money inside one book by binary columns, as ``BookTransfers`` or ``ledger.columns`` writes them."""
         response = self.post(
             "/v1/transfers", columns, idempotency_key=idempotency_key, content_type="application/octet-stream"
         )

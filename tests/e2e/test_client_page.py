@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gateway import client as package
-from gateway.client import Client, ClientError
+from gateway.client import BookTransfers, Client, ClientError
 from gateway.problems import row
 from ledger.errors import MalformedInput
 from tests.network_fixture import Network, key_of, running_network
@@ -29,9 +29,9 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
         yield running
 
 
-def call_of(name: str) -> str:
+def call_of(name: str, kind: type = Client) -> str:
     """Write how a method is called, without types."""
-    method = vars(Client)[name]
+    method = vars(kind)[name]
     if isinstance(method, property):
         return name
     signature = inspect.signature(method)
@@ -52,6 +52,14 @@ def test_no_method_stands_on_the_page_that_is_none() -> None:
     """Each call of the tables is a public method."""
     calls = re.findall(r"^\| `([a-z_]+)(?:\([^`]*\))?` \|", PAGE, re.MULTILINE)
     assert sorted(calls) == sorted(PUBLIC)
+
+
+def test_every_method_of_book_transfers_stands_on_the_page() -> None:
+    """Their table has each public method as it is called, and no other."""
+    names = [name for name, value in vars(BookTransfers).items() if callable(value) and not name.startswith("_")]
+    assert re.findall(r"^\| `moves\.([a-z_]+\([^`]*\))` \|", PAGE, re.MULTILINE) == [
+        call_of(name, BookTransfers) for name in names
+    ]
 
 
 @pytest.mark.parametrize("name", sorted(set(PUBLIC) - {"signer"}))
