@@ -68,6 +68,7 @@ class _Timed:
         self._clock = clock
         self.begin, self.begin_day = behind.begin, behind.begin_day
         self.decode, self.expired = behind.decode, behind.expired
+        self.dump, self.load = behind.dump, behind.load
 
     def authorise(self, admitted: Admitted, machine: Machine, timestamp_ns: int) -> None:
         with self._clock.stage("authorise"):

@@ -25,6 +25,7 @@ from ledger.machine import Machine
 from ledger.messages import public_bytes
 from ledger.reader import Reader
 from ledger.runtime import Runtime
+from ledger.snapshot import Snapshots
 from ledger.store import Store, open_store
 from ledger.tiles import Tiles
 from ledger.writer import Writer, open_machine
@@ -33,12 +34,14 @@ from settlement.conduct import Conduct
 from settlement.cosigning import NodeCosigning
 from settlement.interpreter import Settlement
 
-__all__ = ["COSIGNED_FILE", "KEPT_FILE", "TILES_FILE", "Node"]
+__all__ = ["COSIGNED_FILE", "KEPT_FILE", "SNAPSHOT_FOLDER", "TILES_FILE", "Node"]
 
 TILES_FILE = "tree.tiles"
 """Beside the journal: the roots of its tiles; made again when it is lost."""
 KEPT_FILE = "checkpoint.note"
 """The largest checkpoint of this log that the other node has cosigned. Who restores the journal alone is found out."""
+SNAPSHOT_FOLDER = "snapshots"
+"""Where to begin when the node starts again; made again when it is lost."""
 COSIGNED_FILE = "cosigned.note"
 """The checkpoint of the other log that this node has cosigned last. It belongs in every backup."""
 
@@ -119,7 +122,8 @@ class Node:
                 settlement.append(Settlement(genesis))
                 return settlement[-1]
 
-            machine = open_machine(store, interpreter, runtime.random_bytes(16))
+            snapshots = Snapshots(folder / SNAPSHOT_FOLDER, runtime=runtime)
+            machine = open_machine(store, interpreter, runtime.random_bytes(16), snapshots=snapshots)
             tiles = Tiles.open(store, path=folder / TILES_FILE, frontier=machine.frontier)
             log = OwnLog(genesis, private_key=private_key, cell=FileCell(folder / KEPT_FILE, runtime=runtime))
             log.check(tiles, machine.frontier.size)

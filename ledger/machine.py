@@ -136,6 +136,16 @@ class Interpreter(Protocol):
         An attempt that becomes no block may begin a day too; the blocks that follow are then of this day or later.
         """
 
+    def dump(self) -> Sequence[bytes | memoryview]:
+        """Give its state as bytes in pieces, for a snapshot (``ledger.values``)."""
+
+    def load(self, data: memoryview) -> None:
+        """Take the state that another dumped; called after ``begin``, instead of executing what made that state.
+
+        Raises:
+            MalformedInput: these are not such bytes.
+        """
+
 
 class Context:
     """What an interpreter may touch while it executes one message."""

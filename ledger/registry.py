@@ -247,6 +247,36 @@ def respread(index: Array, control: Array, slot_count: Number) -> None:
         control[FRONTIER] = ((np.uint64(edge + 1) << _S32) + control[CAPACITY_OLD] - _ONE) // control[CAPACITY_OLD]
 
 
+@kernel
+def hash_entries(entries: Array, keys: Array, values: Array) -> None:
+    """Give for each entry what stands in the index for it, in the order of the entries."""
+    for number in range(values.size):
+        entry = entries[number]
+        high, low, party = np.uint64(entry["id_hi"]), np.uint64(entry["id_lo"]), np.uint64(entry["party"])
+        fingerprint = hash_id(high, low, party, keys[0], keys[1]) >> _S32
+        values[number] = (fingerprint << _S32) | np.uint64(number + 1)
+
+
+@kernel
+def spread(index: Array, entries: Array, values: Array, capacity: Number) -> Number:
+    """Fill an empty index with ascending values; false if an id stands there twice, or they do not find room."""
+    slot = np.int64(0)
+    for i in range(values.size):
+        home = np.int64(((values[i] >> _S32) * np.uint64(capacity)) >> _S32)
+        slot = max(slot, home)
+        if slot >= index.size - TAIL // 2:
+            return False
+        index[slot] = values[i]
+        slot += 1
+        earlier = i - 1
+        while earlier >= 0 and values[earlier] >> _S32 == values[i] >> _S32:
+            one, other = entries[np.int64(values[earlier] & _WORD) - 1], entries[np.int64(values[i] & _WORD) - 1]
+            if one["id_lo"] == other["id_lo"] and one["id_hi"] == other["id_hi"] and one["party"] == other["party"]:
+                return False
+            earlier -= 1
+    return True
+
+
 def aligned_zeros(count: int, dtype: npt.DTypeLike) -> Array:
     """Make ``count`` zero elements that begin at a line of the processor's cache: one of 64 bytes is one line."""
     kind = np.dtype(dtype)
@@ -405,6 +435,28 @@ class Registry:
         numbers = np.sort(values & _WORD)
         if not np.array_equal(numbers, np.arange(1, len(self) + 1)) or np.any(values[1:] <= values[:-1]):
             raise InvariantViolation("the index of ids does not lead to every entry once")
+
+    @classmethod
+    def restore(cls, hash_key: bytes, entries: Growable, count: int) -> Registry:
+        """Make a registry of its log of entries; the index is built anew, so that nobody who knew it knows this one.
+
+        Raises:
+            InvariantViolation: the key is too short, an id stands there twice, or there is no room behind the last.
+        """
+        result = cls(hash_key)
+        if count > len(entries.array) - 1 or count > ENTRY_COUNT_MAX:
+            raise InvariantViolation("a log of ids has no room behind its last entry")
+        result._entries = entries
+        capacity = max(CAPACITY_MIN, count * _GROW_AT[1] * 7 // (_GROW_AT[0] * 6))
+        result._index = Growable(np.uint64, capacity + TAIL)
+        values = np.empty(count, np.uint64)
+        hash_entries(entries.array, result.keys, values)
+        values.sort()
+        if not spread(result.index, entries.array, values, capacity):
+            raise InvariantViolation("an id was used up twice, or the hash does not spread them")
+        result.control[COUNT] = count
+        result.control[CAPACITY_OLD] = result.control[CAPACITY] = capacity
+        return result
 
     def copy(self) -> Registry:
         """Give an independent copy."""

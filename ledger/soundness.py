@@ -62,7 +62,9 @@ def _check_holds(state: State) -> None:
     for name in ("id_hi", "id_lo", "party"):
         if np.any(entries[name] != table[name][slots]):
             raise InvariantViolation("a hold does not know its id")
-    if np.any(entries["low"] != slots) or np.any(entries["tag"] & 15 != IdStatus.HOLD_OPEN):
+    tags = state.registry.entries["tag"][: len(state.registry)]
+    living = np.count_nonzero(tags & 15 == IdStatus.HOLD_OPEN)
+    if np.any(entries["low"] != slots) or np.any(entries["tag"] & 15 != IdStatus.HOLD_OPEN) or living != len(slots):
         raise InvariantViolation("an id does not know its hold")
 
 

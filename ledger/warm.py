@@ -8,7 +8,9 @@ import numpy as np
 
 from ledger import columns, merkle, messages, posting, sections
 from ledger.accounts import AccountFlag
+from ledger.answers import Answer, Answers
 from ledger.machine import Entry
+from ledger.registry import Registry
 from ledger.runtime import SystemRuntime
 from ledger.state import State
 from ledger.store import parts
@@ -50,6 +52,10 @@ def warm() -> None:
     posting.post(state, posting.due(state, 2**61), timestamp_ns=2**61, first_position=8)
     state.lookup(0, 1)
     state.check()
+    Registry.restore(bytes(16), state.registry._entries.copy(), len(state.registry))  # noqa: SLF001 - a part of it
+    answers = Answers(bytes(16))
+    answers.add(1, "key", Answer(position=0, count=0, height=1, digest=bytes(16)))
+    answers.get(1, "key")
     merkle.leaf_hashes(np.zeros((1_000, 1), np.uint8))
     _encode()
 

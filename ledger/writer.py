@@ -26,14 +26,13 @@ from typing import Any, Generic, Self, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from ledger import genesis as genesis_format
 from ledger import journal, posting
-from ledger.errors import IntegrityFailure, InvariantViolation, LedgerError, MalformedInput, Unavailable
+from ledger.errors import IntegrityFailure, InvariantViolation, LedgerError, Unavailable
 from ledger.journal import Block
 from ledger.line import Line, Waiting, Work
-from ledger.machine import Admitted, Answer, Draft, Interpreter, Machine
+from ledger.machine import Admitted, Answer, Draft, Machine
 from ledger.reader import Reader
-from ledger.replay import Follower
+from ledger.reopen import open_machine
 from ledger.runtime import Runtime
 from ledger.store import Store
 
@@ -420,40 +419,6 @@ class Writer:
             with self._lock:
                 self._broken = self._broken or error
                 self._lock.notify()
-
-
-def open_machine(
-    store: Store,
-    interpreter_factory: Callable[[], Interpreter],
-    hash_key: bytes,
-    *,
-    compiled: bool = True,
-    progress: Callable[[int], None] | None = None,
-) -> Machine:
-    """Rebuild a machine from its journal, comparing everything on the way.
-
-    Args:
-        store: the journal.
-        interpreter_factory: makes a fresh interpreter.
-        hash_key: 16 secret bytes for the id table.
-        compiled: whether the compiled kernel is used.
-        progress: told each height that has been followed.
-
-    Raises:
-        IntegrityFailure: the stored journal contradicts itself; names the block and the first bad position.
-    """
-    try:
-        genesis = genesis_format.decode(store.genesis())
-    except MalformedInput as error:
-        raise IntegrityFailure(error.code, error.sentence, block=0) from error
-    history = Reader(store).recall
-    machine = Machine(genesis, interpreter_factory(), hash_key=hash_key, history=history, compiled=compiled)
-    follower = Follower(machine, check_signatures=False)
-    for encoded in store.blocks():
-        follower.follow(follower.prepare(encoded))
-        if progress is not None:
-            progress(machine.height)
-    return machine
 
 
 class _Capture:

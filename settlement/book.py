@@ -146,6 +146,29 @@ class PaymentTable:
         self.count = needed
         return first
 
+    def dump(self) -> dict[str, npt.NDArray[Any]]:
+        """Give the filled part of every column, by name."""
+        return {"rows": self.rows, "states": self.states, "reasons": self.reasons, "moved_to": self.moved_to}
+
+    @classmethod
+    def restore(cls, kept: dict[str, npt.NDArray[Any]]) -> PaymentTable:
+        """Make a table of its columns.
+
+        Raises:
+            ValueError: they are not those of a table, or not all as long.
+        """
+        table = cls()
+        if {name: column.dtype for name, column in kept.items()} != {
+            name: column.dtype for name, column in table.dump().items()
+        }:
+            raise ValueError("these are not the columns of payments")
+        if len({len(column) for column in kept.values()}) != 1:
+            raise ValueError("the columns of payments differ in length")
+        table.append(kept["rows"])
+        for name, column in table.dump().items():
+            column[:] = kept[name]
+        return table
+
     @property
     def rows(self) -> Payments:
         """The payments, by member."""

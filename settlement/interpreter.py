@@ -6,7 +6,7 @@ has executed: the same messages at the same instants give the same book on every
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from ledger.messages import Envelope, Kind
 from ledger.transfers import Transfers
 from settlement import bodies, caps, closing, columns, fx, opening, payments, windows
 from settlement.book import Book
+from settlement.keeping import dump_book, load_book
 
 __all__ = ["COLUMNS_TOPIC", "HANDLERS", "Handler", "Settlement"]
 
@@ -98,6 +99,18 @@ class Settlement:
 
     def begin_day(self, machine: Machine, day: int) -> None:
         """Let dated rules take effect: there are none."""
+
+    def dump(self) -> Sequence[bytes | memoryview]:
+        """Give what is remembered, for a snapshot."""
+        return dump_book(self.book)
+
+    def load(self, data: memoryview) -> None:
+        """Remember what another did, and nothing else.
+
+        Raises:
+            MalformedInput: ``VALUE_MALFORMED``.
+        """
+        load_book(self.book, data)
 
     def expired(self, machine: Machine, records: Transfers) -> None:
         """Take note of expired holds: only book transfers have a deadline, and nothing here remembers those.

@@ -30,6 +30,28 @@ class Table:
         self._count = 0
         self._capacity = _COUNT_MIN
 
+    @property
+    def dtypes(self) -> dict[str, np.dtype[Any]]:
+        """The columns' names and types."""
+        return {name: column.dtype for name, column in self._columns.items()}
+
+    def dump(self) -> dict[str, npt.NDArray[Any]]:
+        """Give the filled part of every column, by name."""
+        return {name: self[name] for name in self._columns}
+
+    @classmethod
+    def restore(cls, kept: dict[str, npt.NDArray[Any]]) -> Table:
+        """Make a table of its columns.
+
+        Raises:
+            ValueError: they are not all as long.
+        """
+        table = cls(**{name: column.dtype for name, column in kept.items()})
+        if len({len(column) for column in kept.values()}) != 1:
+            raise ValueError("the columns of a table differ in length")
+        table.append(**kept)
+        return table
+
     def __len__(self) -> int:
         return self._count
 

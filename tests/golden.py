@@ -6,6 +6,7 @@ tests hold the code and the pages to them. The block format has a tool of its ow
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +24,7 @@ from settlement.statements import digest_of, encode, sign
 from tests.format_example import make_genesis
 from tests.receipt_fixture import PAIR, Journals, journals
 from tests.settlement_fixture import NETWORK_HASH, key_of
-from tests.unit import test_receipts, test_sealed, test_statements
+from tests.unit import test_receipts, test_sealed, test_snapshot, test_statements
 
 VECTORS = Path(__file__).parent / "vectors"
 PAGE = Path(__file__).parents[1] / "docs" / "proofs.md"
@@ -73,6 +74,16 @@ def write_statements(vectors: dict[str, Any]) -> None:
             "digest": digest_of(message).hex(),
             "signature": message.signature.hex(),
         }
+
+
+def write_snapshots(vectors: dict[str, Any]) -> None:
+    """Take a snapshot of the reference journal, and say what changes of it must be refused with which code."""
+    data = test_snapshot.example()
+    vectors["whole"] = base64.b64encode(data).decode()
+    vectors["refused"] = [
+        {"why": why, "offset": offset, "hex": changed.hex(), "code": code}
+        for why, offset, changed, code in test_snapshot.example_changes(data)
+    ]
 
 
 def write_receipts(vectors: dict[str, Any]) -> None:
@@ -267,11 +278,12 @@ def _shown_balance(proof: bytes) -> str:
 
 
 def main() -> None:
-    """Write all four files, and the pages."""
+    """Write all five files, and the pages."""
     rewrite("signatures", write_signatures)
     rewrite("statements", write_statements)
     rewrite("receipts", write_receipts)
     rewrite("balances", write_balances)
+    rewrite("snapshots", write_snapshots)
     write_page()
     write_statements_page()
 

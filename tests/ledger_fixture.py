@@ -40,6 +40,7 @@ from ledger.parties import Role
 from ledger.runtime import SECOND_NS, ManualRuntime
 from ledger.store import MemoryStore, Store
 from ledger.transfers import TRANSFER, Flag, Transfers, id_halves, transfers
+from ledger.values import Codec
 
 NETWORK = "hugang-test-0001"
 LEDGER = "SH"
@@ -49,6 +50,7 @@ HASH_KEY = bytes(range(16))
 CREDIT = AccountFlag.CREDIT_NORMAL
 WALLET = AccountFlag.CREDIT_NORMAL | AccountFlag.LIMITED
 DAY_MAX = 1_000
+VALUES = Codec(classes=(), dtypes={})
 _OPEN = struct.Struct("<HHq")
 _FILLED_IN = ("message", "debit_previous", "credit_previous", "party", "result", "item")
 
@@ -170,6 +172,14 @@ class FixtureInterpreter:
             context.post(commands)
         elif kind == "columns":
             context.post_columns(admitted.content, party=admitted.party, code=9)
+
+    def dump(self) -> list[bytes | memoryview]:
+        """Give the counts."""
+        return VALUES.pack(vars(self))
+
+    def load(self, data: memoryview) -> None:
+        """Take the counts over."""
+        vars(self).update(VALUES.unpack(data))
 
     def begin_day(self, machine: Machine, day: int) -> None:  # noqa: ARG002 - of the protocol
         """Remember the days that have begun."""

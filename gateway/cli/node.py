@@ -18,7 +18,7 @@ __all__ = ["command"]
 def command(ledger: str, folder: Path, *, stop_with_parent: bool) -> None:
     """Serve the node of one ledger from its folder until Ctrl-C; `hugang up` does this for all three processes.
 
-    Opening replays the journal and checks every hash on the way.
+    Opening replays the journal from the newest snapshot that fits it, and checks every hash on the way.
     """
     from gateway.cli.process import serve
     from gateway.config import network_folder

@@ -351,3 +351,65 @@ def test_a_copy_of_an_array_is_independent() -> None:
         copy = target.copy()
         target.array[3] = 4
         assert copy.array[3] == 3
+
+
+# --- made again from its log ------------------------------------------------------------------------------------------
+
+
+def log_of(filled: Filled) -> Growable:
+    """Give the log of a registry, with room behind its last entry."""
+    entries = Growable(ENTRY, len(filled.registry) + 8)
+    entries.array[: len(filled.registry)] = filled.registry.entries[: len(filled.registry)]
+    return entries
+
+
+@pytest.mark.parametrize("count", [0, 1, 700, 5_000])
+def test_a_registry_comes_back_from_its_log(count: int) -> None:
+    """Under another key every id of the log is found in its place, and more can be added."""
+    filled = Filled(count)
+    filled.add(count)
+    again = Registry.restore(b"another secret key", log_of(filled), count)
+    again.check()
+    assert len(again) == count
+    for number, (high, low, party) in enumerate(filled.ids):
+        assert again.number_of(party, (high, low)) == number
+    filled.registry = again
+    filled.add(3_000)
+    again.check()
+
+
+def test_an_id_that_stands_in_the_log_twice() -> None:
+    """A log that names an id twice makes no registry."""
+    filled = Filled(1)
+    filled.add(10)
+    entries = log_of(filled)
+    entries.array[10] = entries.array[3]
+    with pytest.raises(InvariantViolation, match="twice"):
+        Registry.restore(KEY, entries, 11)
+
+
+def test_ids_with_one_fingerprint_are_told_apart() -> None:
+    """Where fingerprints agree, whole ids are compared; and a hash that does not spread them is refused."""
+    entries = np.zeros(8, ENTRY)
+    entries["id_lo"] = np.arange(8)
+    index = np.zeros(registry.CAPACITY_MIN + registry.TAIL, U64)
+    values = (U64(5) << U64(32)) + np.arange(1, 9, dtype=U64)
+    capacity = registry.CAPACITY_MIN
+    spread = registry.spread
+    assert spread(index, entries, values, capacity)
+    entries["id_lo"][7] = 2
+    index[:] = 0
+    assert not spread(index, entries, values, capacity)
+    high = (U64(2**32 - 1) << U64(32)) + np.arange(1, registry.TAIL + 1, dtype=U64)
+    many = np.zeros(len(high), ENTRY)
+    many["id_lo"] = np.arange(len(high))
+    index[:] = 0
+    assert not spread(index, many, high, capacity)
+
+
+def test_a_log_without_room() -> None:
+    """The log needs room behind its last entry, since the kernel adds to it."""
+    filled = Filled(1)
+    filled.add(4)
+    with pytest.raises(InvariantViolation, match="room"):
+        Registry.restore(KEY, log_of(filled), 13)
