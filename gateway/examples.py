@@ -22,6 +22,7 @@ __all__ = [
     "RECEIPT",
     "RECORD",
     "RESULT",
+    "RULES",
     "TRIAL_BALANCE",
     "UETR",
     "WALLET_HK",
@@ -125,6 +126,22 @@ ACCOUNT: dict[str, Any] = {
     "pending_out": "12345",
     "pending_in": "0",
     "available": "87655",
+    "class": "IV",
+    "limits": {
+        "payment": {"maximum": "200000"},
+        "balance": {"maximum": "1000000", "used": "100000", "left": "900000"},
+        "day": {"maximum": "500000", "used": "12345", "left": "487655"},
+        "year": {"maximum": "5000000", "used": "812345", "left": "4187655"},
+        "business_day": "2026-12-01",
+    },
+}
+RULES: dict[str, Any] = {
+    "rules": "ecny-wallets",
+    "valid_from": "2026-12-01",
+    "asset": "CNY",
+    "state": "IN_FORCE",
+    "position": 4100,
+    "classes": [{"class": "IV", "balance": "1000000", "payment": "200000", "day": "500000", "year": "5000000"}],
 }
 RECORD: dict[str, Any] = {
     "position": 4712,
@@ -237,10 +254,15 @@ OPERATIONS: dict[str, Operation] = {
     ),
     "/v1/accounts": Operation(
         "Open customer accounts",
-        "An operator opens accounts on its own book for parties that are registered.",
-        {"accounts": [{"owner": "SHOP-7", "asset": "CNY"}]},
-        {"accounts": [{"address": WALLET_SH, "owner": "SHOP-7", "asset": "CNY"}], **RECEIPT, "record_count": 0},
-        ("NOT_PARTICIPANT", "PARTY_NOT_FOUND"),
+        "An operator opens accounts on its own book for parties that are registered, each in a class of wallets or in "
+        "none.",
+        {"accounts": [{"owner": "SHOP-7", "asset": "CNY", "class": "IV"}]},
+        {
+            "accounts": [{"address": WALLET_SH, "owner": "SHOP-7", "asset": "CNY", "class": "IV"}],
+            **RECEIPT,
+            "record_count": 0,
+        },
+        ("NOT_PARTICIPANT", "PARTY_NOT_FOUND", "CLASS_NOT_FOUND"),
     ),
     "/v1/accounts/closings": Operation(
         "Close accounts",
@@ -256,6 +278,27 @@ OPERATIONS: dict[str, Operation] = {
         {"accounts": [WALLET_SH]},
         {"accounts": [WALLET_SH], **RECEIPT, "record_count": 0},
         ("NOT_ON_BOOK", "ACCOUNT_ELSEWHERE", "ACCOUNT_OPEN"),
+    ),
+    "/v1/accounts/classes": Operation(
+        "Change the classes of wallets",
+        "An operator gives wallets on its own book another class, or none (null). What they have paid already counts "
+        "on.",
+        {"accounts": [{"account": WALLET_SH, "class": "II"}]},
+        {"accounts": [{"account": WALLET_SH, "class": "II"}], **RECEIPT, "record_count": 0},
+        ("ROLE_MISSING", "NOT_ON_BOOK", "CLASS_NOT_FOUND", "ACCOUNT_CLOSED"),
+    ),
+    "/v1/rules": Operation(
+        "Bring a version of a rule set",
+        "The registrar signs what wallets of each class may hold, and pay at once, on a business day and in a year "
+        "(minor units, or null for no limit), and the business day from which it holds: today, or a later one.",
+        {
+            "rules": "ecny-wallets",
+            "valid_from": "2026-12-01",
+            "asset": "CNY",
+            "classes": [{"class": "IV", "balance": "1000000", "payment": "200000", "day": "500000", "year": "5000000"}],
+        },
+        {"rules": "ecny-wallets", "classes": ["IV"], **RECEIPT, "record_count": 0},
+        ("VALID_FROM_INVALID", "ROLE_MISSING", "RULES_PAST", "RULES_ORDER", "RULES_INCOMPLETE", "CLASS_TAKEN"),
     ),
     "/v1/issuances": Operation(
         "Issue money",

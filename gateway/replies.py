@@ -19,6 +19,7 @@ from ledger.machine import Admitted, Answer
 from ledger.transfers import Result, Transfers, id_of
 from settlement import drafts
 from settlement.bodies import (
+    AccountClassesBody,
     AccountsBody,
     AddressesBody,
     CancellationBody,
@@ -32,7 +33,7 @@ from settlement.bodies import (
     RevocationBody,
     RotationBody,
 )
-from settlement.book import window_of
+from settlement.book import RulesVersion, window_of
 from settlement.interpreter import COLUMNS_TOPIC
 from settlement.repeats import requests_of
 from settlement.views import ISO_STATUS, PaymentStatus
@@ -186,7 +187,12 @@ def _accounts(node: Node, admitted: Admitted, found: Journaled, _: str) -> tuple
     body: AccountsBody = admitted.content
     opened = node.book.openings[found.answer.position]
     accounts = [
-        {"address": address(node.genesis.ledger, number), "owner": account.owner, "asset": account.asset}
+        {
+            "address": address(node.genesis.ledger, number),
+            "owner": account.owner,
+            "asset": account.asset,
+            **({} if account.klass is msgspec.UNSET else {"class": account.klass}),
+        }
         for number, account in zip(opened, body.accounts, strict=True)
     ]
     return 201, {"accounts": accounts, **found.receipt()}
@@ -200,6 +206,16 @@ def _addresses(_: Node, admitted: Admitted, found: Journaled, __: str) -> tuple[
 def _caps(_: Node, admitted: Admitted, found: Journaled, __: str) -> tuple[int, dict[str, Any]]:
     body: CapsBody = admitted.content
     return 201, {"caps": msgspec.to_builtins(body.caps), **found.receipt()}
+
+
+def _classes(_: Node, admitted: Admitted, found: Journaled, __: str) -> tuple[int, dict[str, Any]]:
+    body: AccountClassesBody = admitted.content
+    return 201, {"accounts": msgspec.to_builtins(body.accounts), **found.receipt()}
+
+
+def _rules(_: Node, admitted: Admitted, found: Journaled, __: str) -> tuple[int, dict[str, Any]]:
+    version: RulesVersion = admitted.content
+    return 201, {"rules": version.rules, "classes": [rule.name for rule in version.classes], **found.receipt()}
 
 
 def _issuances(_: Node, admitted: Admitted, found: Journaled, request_id: str) -> tuple[int, dict[str, Any]] | Problem:
@@ -242,6 +258,8 @@ _REPLIES: dict[str, Callable[[Node, Admitted, Journaled, str], tuple[int, dict[s
     "/v1/accounts/closings": _addresses,
     "/v1/accounts/reopenings": _addresses,
     "/v1/issuances": _issuances,
+    "/v1/accounts/classes": _classes,
+    "/v1/rules": _rules,
     "/v1/caps": _caps,
     "/v1/quotes": _quote,
     _PAYMENTS: _payment,

@@ -21,7 +21,7 @@ from ledger.reader import History
 from ledger.transfers import NO_MESSAGE, Flag, Result, Transfers, id_of
 from settlement.legs import Leg, TransferCode, uetr_of
 from settlement.port import WindowView
-from settlement.views import AccountView, ParticipantView, PaymentView, QuoteView, TrialRow
+from settlement.views import AccountView, LimitsView, ParticipantView, PaymentView, QuoteView, RulesView, TrialRow
 
 __all__ = [
     "account",
@@ -35,6 +35,7 @@ __all__ = [
     "payment",
     "quote",
     "records",
+    "rules",
     "trial_row",
     "uuid_text",
     "window",
@@ -120,6 +121,52 @@ def account(view: AccountView) -> dict[str, Any]:
         "pending_out": str(view.pending_out),
         "pending_in": str(view.pending_in),
         "available": str(view.available),
+        "class": view.limits.klass,
+        "limits": _limits(view.limits),
+    }
+
+
+def _limits(view: LimitsView) -> dict[str, Any]:
+    """Write what bounds an account; what is used beyond a limit leaves nothing."""
+    parts = (
+        ("balance", view.balance, view.balance_used),
+        ("day", view.day, view.day_used),
+        ("year", view.year, view.year_used),
+    )
+    body: dict[str, Any] = {
+        name: {"maximum": _text(top), "used": str(used), "left": None if top is None else str(max(0, top - used))}
+        for name, top, used in parts
+    }
+    return {"payment": {"maximum": _text(view.payment)}, **body, "business_day": _date(view.day_counted)}
+
+
+def _text(limit: int | None) -> str | None:
+    return None if limit is None else str(limit)
+
+
+def _date(day: int) -> str:
+    return (dt.date(1970, 1, 1) + dt.timedelta(days=day)).isoformat()
+
+
+def rules(view: RulesView) -> dict[str, Any]:
+    """Write one version of a rule set."""
+    version = view.version
+    return {
+        "rules": version.rules,
+        "valid_from": _date(version.valid_from),
+        "asset": view.asset,
+        "state": view.state,
+        "position": version.position,
+        "classes": [
+            {
+                "class": rule.name,
+                "balance": _text(rule.balance),
+                "payment": _text(rule.payment),
+                "day": _text(rule.day),
+                "year": _text(rule.year),
+            }
+            for rule in version.classes
+        ],
     }
 
 

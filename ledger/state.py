@@ -197,6 +197,16 @@ class State:
             self.class_rows = rows
         self.class_rows[klass] = values
 
+    def class_limits(self, klass: int) -> ClassLimits:
+        """Give the limits of a class; those of class 0 are none.
+
+        Raises:
+            InvariantViolation: there is no such class.
+        """
+        self._check_class(klass, AccountFlag.CREDIT_NORMAL)
+        row = self.class_rows[klass]
+        return ClassLimits(*(int(row[name]) for name in CLASS_LIMIT.names or ()))
+
     def limits(self, number: int) -> AccountLimits:
         """Give what limits an account, and how much of it is used up.
 

@@ -20,12 +20,14 @@ from typing import Any
 from ledger.accounts import parse_address
 from ledger.errors import MalformedInput
 from ledger.genesis import Genesis
-from settlement.items import PaymentItems, amount_of, items_of, money_asset
+from settlement.book import ClassRule, RulesVersion
+from settlement.items import PaymentItems, amount_of, items_of, money_asset, value_day_of
 from settlement.legs import parse_uetr
 from settlement.shapes import (
     ITEM_COUNT_MAX,
     TOPICS,
     AccountBody,
+    AccountClassesBody,
     AccountsBody,
     AddressesBody,
     BatchBody,
@@ -43,6 +45,7 @@ from settlement.shapes import (
     QuoteBody,
     RevocationBody,
     RotationBody,
+    RulesBody,
     parse,
 )
 
@@ -51,6 +54,7 @@ __all__ = [
     "RATE_UNIT",
     "TOPICS",
     "AccountBody",
+    "AccountClassesBody",
     "AccountsBody",
     "AddressesBody",
     "BatchBody",
@@ -69,6 +73,7 @@ __all__ = [
     "QuoteBody",
     "RevocationBody",
     "RotationBody",
+    "RulesBody",
     "decode",
 ]
 
@@ -95,14 +100,15 @@ class Offer:
 def decode(topic: str, body: bytes, genesis: Genesis) -> Any:
     """Read the body of a signed POST.
 
-    Gives ``PaymentItems`` for payments and batches, an ``Offer`` for a quote, and the body as it stands otherwise. The
-    genesis gives the asset table and says which of the two ledgers is this one.
+    Gives ``PaymentItems`` for payments and batches, an ``Offer`` for a quote, a ``RulesVersion`` for rules, and the
+    body as it stands otherwise. The genesis gives the asset table and says which of the two ledgers is this one.
 
     Raises:
         MalformedInput: ``TOPIC_UNKNOWN``, ``BODY_TOO_LARGE``, ``BODY_MALFORMED`` with the path, ``FIELD_TWICE``, or the
             code of a field: ``AMOUNT_INVALID``, ``UETR_INVALID``, ``ADDRESS_INVALID``, ``ASSET_UNKNOWN``,
             ``LEDGER_UNKNOWN``, ``DEBTOR_ELSEWHERE``, ``ACCOUNT_ELSEWHERE``, ``FEE_ASSET``, ``QUOTE_MISSING``,
-            ``QUOTE_IDLE``, ``RATE_INVALID``, ``EXPIRY_INVALID``, ``VALUE_DATE_INVALID``.
+            ``QUOTE_IDLE``, ``RATE_INVALID``, ``EXPIRY_INVALID``, ``VALUE_DATE_INVALID``,
+            ``VALID_FROM_INVALID``.
     """
     kind = TOPICS.get(topic)
     if kind is None:
@@ -114,6 +120,8 @@ def decode(topic: str, body: bytes, genesis: Genesis) -> Any:
         return items_of(value.payments, genesis, single=False)
     if isinstance(value, QuoteBody):
         return _offer(value, genesis)
+    if isinstance(value, RulesBody):
+        return _rules(value, genesis)
     _check(value, genesis)
     return value
 
@@ -158,6 +166,12 @@ def _check_issuances(value: IssuancesBody, genesis: Genesis) -> None:
         amount_of(issuance.money.amount, f"$.issuances[{index}].money.amount")
 
 
+def _check_classes(value: AccountClassesBody, genesis: Genesis) -> None:
+    _check_unique([entry.account for entry in value.accounts], "$.accounts")
+    for index, entry in enumerate(value.accounts):
+        _check_own_address(entry.account, genesis, f"$.accounts[{index}].account")
+
+
 def _check_caps(value: CapsBody, genesis: Genesis) -> None:
     _check_unique([f"{cap.participant} {cap.asset}" for cap in value.caps], "$.caps")
     for index, cap in enumerate(value.caps):
@@ -171,6 +185,7 @@ _CHECKS: dict[type[Body], Callable[[Any, Genesis], None]] = {
     AddressesBody: _check_addresses,
     IssuancesBody: _check_issuances,
     CapsBody: _check_caps,
+    AccountClassesBody: _check_classes,
 }
 
 
@@ -206,6 +221,39 @@ def _offer(body: QuoteBody, genesis: Genesis) -> Offer:
         maximum=amount_of(body.sell.amount, "$.sell.amount"),
         expires_ns=_instant_ns(body.expires),
     )
+
+
+def _rules(body: RulesBody, genesis: Genesis) -> RulesVersion:
+    _check_unique([rule.klass for rule in body.classes], "$.classes")
+    return RulesVersion(
+        rules=body.rules,
+        asset=money_asset(body.asset, genesis, "$.asset"),
+        valid_from=_valid_from(body.valid_from),
+        classes=tuple(
+            ClassRule(
+                name=rule.klass,
+                balance=_limit(rule.balance),
+                payment=_limit(rule.payment),
+                day=_limit(rule.day),
+                year=_limit(rule.year),
+            )
+            for rule in body.classes
+        ),
+    )
+
+
+def _limit(text: str | None) -> int | None:
+    return None if text is None else int(text)
+
+
+def _valid_from(text: str) -> int:
+    """Read the date of a rule as days since 1970-01-01."""
+    try:
+        return value_day_of(text, "$.valid_from")
+    except MalformedInput as error:
+        raise MalformedInput(
+            "VALID_FROM_INVALID", "Rules hold from a day on, written like 2026-12-01.", path="$.valid_from"
+        ) from error
 
 
 def _instant_ns(text: str) -> int:

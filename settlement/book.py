@@ -23,12 +23,14 @@ __all__ = [
     "PAYMENT",
     "PEER",
     "Book",
+    "ClassRule",
     "Group",
     "Participant",
     "PaymentState",
     "PaymentTable",
     "Payments",
     "Quote",
+    "RulesVersion",
     "Window",
     "WindowState",
     "group_of",
@@ -240,6 +242,31 @@ class Quote:
     """Its row in ``Book.quote_terms``."""
 
 
+@dataclass(frozen=True, slots=True)
+class ClassRule:
+    """What wallets of one class may hold, and pay at once, on a business day and in a year; ``None`` is no limit."""
+
+    name: str
+    balance: int | None
+    payment: int | None
+    day: int | None
+    year: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class RulesVersion:
+    """One version of a rule set: what its classes are allowed from a business day on.
+
+    ``valid_from`` counts days since 1970-01-01; ``position`` is that of the message which brought it.
+    """
+
+    rules: str
+    asset: int
+    valid_from: int
+    classes: tuple[ClassRule, ...]
+    position: int = 0
+
+
 @dataclass(slots=True)
 class Participant:
     """An institution with accounts here, numbered from 1 in the order of joining; ``accounts`` by code and asset."""
@@ -261,6 +288,22 @@ class Participant:
         return number
 
 
+def _quote_terms() -> Table:
+    return Table(
+        rate_e8=np.int64,
+        maximum=np.int64,
+        expires_ns=np.int64,
+        buy=np.uint16,
+        sell=np.uint16,
+        bought_clearing=np.uint32,
+        bought_position=np.uint32,
+        sold_position=np.uint32,
+        sold_clearing=np.uint32,
+        account=np.uint32,
+        source=np.uint32,
+    )
+
+
 class Book:
     """The whole of settlement's memory at one node."""
 
@@ -274,24 +317,20 @@ class Book:
         self.institution: dict[tuple[AccountCode, int], int] = {}
         """The settlement institution's own accounts: ISSUE, OMNIBUS or MIRROR, NETTING, by asset number."""
         self.quotes: dict[int, Quote] = {}
-        self.quote_terms = Table(
-            rate_e8=np.int64,
-            maximum=np.int64,
-            expires_ns=np.int64,
-            buy=np.uint16,
-            sell=np.uint16,
-            bought_clearing=np.uint32,
-            bought_position=np.uint32,
-            sold_position=np.uint32,
-            sold_clearing=np.uint32,
-            account=np.uint32,
-            source=np.uint32,
-        )
+        self.quote_terms = _quote_terms()
         """The same in columns, with the provider's accounts; ``source`` is the QUOTES account behind ``account``."""
         self.caps: dict[int, int] = {}
         """Net debit caps in minor units, by CLEARING account."""
         self.cap_rooms: dict[int, int] = {}
         """By CLEARING account, what a reserved net position adds to its cap until the window is decided."""
+        self.rules: dict[str, list[RulesVersion]] = {}
+        """The versions of each rule set, as they were journaled: each holds from no earlier day than those before."""
+        self.rules_begun: dict[str, int] = {}
+        """How many versions of each rule set have begun; the last of them is in force."""
+        self.classes: dict[tuple[int, str], int] = {}
+        """The number of each class, by asset and name; it keeps it for ever."""
+        self.class_owners: dict[int, tuple[str, str]] = {}
+        """The rule set and the name of each class, by number."""
         self.windows: dict[int, Window] = {1: Window(1, opened_ns=genesis.created_ns)}
         self.current = 1
         self.refunded: dict[tuple[int, int, bool], int] = {}
@@ -375,6 +414,23 @@ class Book:
         self._funds_of[account] = funds
         self._settle_of[account] = settle
         self._fees_of[account] = fees
+
+    def version_in_force(self, rules: str) -> RulesVersion | None:
+        """Give the version of a rule set that holds today, if any has begun."""
+        count = self.rules_begun.get(rules, 0)
+        return self.rules[rules][count - 1] if count else None
+
+    def class_in_force(self, asset: int, name: str) -> int:
+        """Give the number of a class of an asset for which limits hold today.
+
+        Raises:
+            NotFound: ``CLASS_NOT_FOUND``.
+        """
+        number = self.classes.get((asset, name), 0)
+        version = self.version_in_force(self.class_owners[number][0]) if number else None
+        if version is None or all(rule.name != name for rule in version.classes):
+            raise NotFound("CLASS_NOT_FOUND", "No class of this name is in force for the asset.", klass=name)
+        return number
 
     def participant(self, number: int) -> Participant:
         """Give the participant with this number (from 1)."""

@@ -17,7 +17,7 @@ from ledger.genesis import Genesis
 from ledger.machine import Admitted, Context, Machine
 from ledger.messages import Envelope, Kind
 from ledger.transfers import Transfers
-from settlement import bodies, caps, closing, columns, fx, opening, payments, windows
+from settlement import bodies, caps, classes, closing, columns, fx, opening, payments, windows
 from settlement.book import Book
 from settlement.keeping import dump_book, load_book
 
@@ -45,6 +45,8 @@ HANDLERS: dict[str, Handler] = {
     "/v1/accounts": Handler(opening.authorise_accounts, opening.execute_accounts),
     "/v1/accounts/closings": Handler(closing.authorise_closings, closing.execute_closings),
     "/v1/accounts/reopenings": Handler(closing.authorise_reopenings, closing.execute_reopenings),
+    "/v1/accounts/classes": Handler(classes.authorise_classes, classes.execute_classes),
+    "/v1/rules": Handler(classes.authorise_rules, classes.execute_rules),
     "/v1/issuances": Handler(opening.authorise_issuances, opening.execute_issuances),
     "/v1/caps": Handler(caps.authorise_caps, caps.execute_caps),
     "/v1/quotes": Handler(fx.authorise_quote, fx.execute_quote),
@@ -98,7 +100,8 @@ class Settlement:
             HANDLERS[admitted.envelope.topic].execute(self.book, admitted, context)
 
     def begin_day(self, machine: Machine, day: int) -> None:
-        """Let dated rules take effect: there are none."""
+        """Let the rules take effect that hold from this day on."""
+        classes.begin_day(self.book, machine.state, day)
 
     def dump(self) -> Sequence[bytes | memoryview]:
         """Give what is remembered, for a snapshot."""

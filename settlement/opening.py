@@ -7,6 +7,7 @@ opened in an order that follows from the messages alone, so that every replay gi
 from __future__ import annotations
 
 import numpy as np
+from msgspec import UNSET
 
 from ledger.errors import Conflict, Forbidden, MalformedInput, NotFound, Rejected
 from ledger.genesis import Genesis, GenesisAsset, GenesisParty
@@ -105,9 +106,9 @@ def _join_issuer(book: Book, machine: Machine, code: str, asset: int) -> None:
         book.set_participant(account, participant.number, clearing=clearing, settle=issue)
 
 
-def open_account(book: Book, state: State, code: AccountCode, *, asset: int, owner: int) -> int:
+def open_account(book: Book, state: State, code: AccountCode, *, asset: int, owner: int, klass: int = 0) -> int:
     """Open an account as the chart says and give its number; for now it is on nobody's book but the institution's."""
-    number = state.open_account(owner=owner, asset=asset, code=code, flags=CHART[code].flags)
+    number = state.open_account(owner=owner, asset=asset, code=code, flags=CHART[code].flags, klass=klass)
     book.set_participant(number, 0)
     return number
 
@@ -306,14 +307,17 @@ def authorise_accounts(book: Book, admitted: Admitted, machine: Machine, _timest
 
     Raises:
         Forbidden: ``ROLE_MISSING``, ``NOT_PARTICIPANT``.
-        NotFound: ``PARTICIPANT_ASSET``, ``PARTY_NOT_FOUND``.
+        NotFound: ``PARTICIPANT_ASSET``, ``PARTY_NOT_FOUND``, ``CLASS_NOT_FOUND``.
     """
     body: AccountsBody = admitted.content
     require_role(machine.directory, admitted.party, Role.OPERATOR)
     participant = signing_participant(book, admitted.party)
     for account in body.accounts:
-        participant.account(AccountCode.FUNDS, machine.genesis.asset(account.asset).number)
+        asset = machine.genesis.asset(account.asset).number
+        participant.account(AccountCode.FUNDS, asset)
         machine.directory.by_code(account.owner)
+        if account.klass is not UNSET:
+            book.class_in_force(asset, account.klass)
 
 
 def execute_accounts(book: Book, admitted: Admitted, context: Context) -> None:
@@ -324,9 +328,9 @@ def execute_accounts(book: Book, admitted: Admitted, context: Context) -> None:
     for account in body.accounts:
         asset = context.machine.genesis.asset(account.asset).number
         owner = context.directory.by_code(account.owner).number
-        _enrol(
-            book, participant, open_account(book, context.state, AccountCode.WALLET, asset=asset, owner=owner), asset
-        )
+        klass = 0 if account.klass is UNSET else book.class_in_force(asset, account.klass)
+        opened = open_account(book, context.state, AccountCode.WALLET, asset=asset, owner=owner, klass=klass)
+        _enrol(book, participant, opened, asset)
     book.openings[context.position] = range(first, context.state.account_count + 1)
 
 

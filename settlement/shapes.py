@@ -12,16 +12,18 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import UNSET, Meta, UnsetType
+from msgspec import UNSET, Meta, UnsetType, field
 
 from ledger.errors import MalformedInput
 from ledger.messages import BODY_SIZE_MAX
 
 __all__ = [
+    "CLASS_COUNT_MAX",
     "CONTROLS",
     "ITEM_COUNT_MAX",
     "TOPICS",
     "AccountBody",
+    "AccountClassesBody",
     "AccountsBody",
     "AddressesBody",
     "BatchBody",
@@ -40,12 +42,15 @@ __all__ = [
     "QuoteBody",
     "RevocationBody",
     "RotationBody",
+    "RulesBody",
     "malformed",
     "parse",
 ]
 
 ITEM_COUNT_MAX = 10_000
 """Items of one list in a body."""
+CLASS_COUNT_MAX = 64
+"""Classes of one rule set."""
 
 Uuid = Annotated[str, Meta(pattern=r"\A[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}\Z")]
 PartyCode = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")]
@@ -57,6 +62,8 @@ CONTROLS = r"\x00-\x1f\x7f-\x9f\u2028\u2029"
 Text = Annotated[str, Meta(pattern=rf"\A[^{CONTROLS}]{{1,140}}\Z")]
 Instant = Annotated[str, Meta(pattern=r"\A[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z\Z")]
 Rate = Annotated[str, Meta(pattern=r"\A(0|[1-9][0-9]{0,9})\.[0-9]{8}\Z")]
+ClassName = Annotated[str, Meta(pattern=r"\A[A-Z0-9][A-Z0-9-]{0,15}\Z")]
+RulesName = Annotated[str, Meta(pattern=r"\A[a-z0-9][a-z0-9-]{0,31}\Z")]
 LimitText = Annotated[str, Meta(pattern=r"\A(0|[1-9][0-9]{0,17})\Z")]
 """A limit in minor units, below 10^18."""
 Digits = Annotated[str, Meta(min_length=1, max_length=19)]
@@ -122,10 +129,11 @@ class ParticipantBody(Body, frozen=True):
 
 
 class AccountBody(Body, frozen=True):
-    """A customer's account to be opened on the signer's book."""
+    """A customer's account to be opened on the signer's book, in a class of wallets or in none."""
 
     owner: PartyCode
     asset: AssetCode
+    klass: ClassName | UnsetType = field(name="class", default=UNSET)
 
 
 class AccountsBody(Body, frozen=True):
@@ -138,6 +146,38 @@ class AddressesBody(Body, frozen=True):
     """``/v1/accounts/closings`` and ``/v1/accounts/reopenings``: accounts on the signer's book."""
 
     accounts: Annotated[tuple[AddressText, ...], Meta(min_length=1, max_length=ITEM_COUNT_MAX)]
+
+
+class AccountClassBody(Body, frozen=True):
+    """A wallet on the signer's book and its class from now on; ``null`` takes it out of every class."""
+
+    account: AddressText
+    klass: ClassName | None = field(name="class")
+
+
+class AccountClassesBody(Body, frozen=True):
+    """``/v1/accounts/classes``."""
+
+    accounts: Annotated[tuple[AccountClassBody, ...], Meta(min_length=1, max_length=ITEM_COUNT_MAX)]
+
+
+class ClassBody(Body, frozen=True):
+    """What wallets of a class may hold, and pay at once, on a business day and in a year; ``null`` is no limit."""
+
+    klass: ClassName = field(name="class")
+    balance: LimitText | None
+    payment: LimitText | None
+    day: LimitText | None
+    year: LimitText | None
+
+
+class RulesBody(Body, frozen=True):
+    """``/v1/rules``: one version of a rule set, whole."""
+
+    rules: RulesName
+    valid_from: DateText
+    asset: AssetCode
+    classes: Annotated[tuple[ClassBody, ...], Meta(min_length=1, max_length=CLASS_COUNT_MAX)]
 
 
 class IssuanceBody(Body, frozen=True):
@@ -215,6 +255,8 @@ TOPICS: dict[str, type[Body]] = {
     "/v1/accounts": AccountsBody,
     "/v1/accounts/closings": AddressesBody,
     "/v1/accounts/reopenings": AddressesBody,
+    "/v1/accounts/classes": AccountClassesBody,
+    "/v1/rules": RulesBody,
     "/v1/issuances": IssuancesBody,
     "/v1/caps": CapsBody,
     "/v1/quotes": QuoteBody,

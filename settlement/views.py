@@ -14,9 +14,10 @@ import numpy.typing as npt
 from ledger.accounts import address
 from ledger.errors import NotFound
 from ledger.machine import Machine
+from ledger.meters import UNLIMITED
 from ledger.state import State
 from ledger.transfers import Result
-from settlement.book import Book, PaymentState
+from settlement.book import Book, PaymentState, RulesVersion
 from settlement.chart import AccountCode
 from settlement.places import Place, incoming_place, outgoing_place, peer_party
 
@@ -25,10 +26,12 @@ __all__ = [
     "ISO_REASON",
     "ISO_STATUS",
     "AccountView",
+    "LimitsView",
     "ParticipantView",
     "PaymentStatus",
     "PaymentView",
     "QuoteView",
+    "RulesView",
     "TrialRow",
     "account_view",
     "accounts_of",
@@ -36,6 +39,7 @@ __all__ = [
     "participants_view",
     "payment_view",
     "quote_view",
+    "rules_view",
     "trial_balance",
 ]
 
@@ -175,6 +179,34 @@ class PaymentView:
 
 
 @dataclass(frozen=True, slots=True)
+class LimitsView:
+    """What bounds an account and how much of it is used, in minor units; ``None`` where nothing does.
+
+    ``balance`` is the lower of its own maximum and its class's; ``day_used`` and ``year_used`` count what has left it
+    up to the business day ``day_counted``, in days since 1970-01-01.
+    """
+
+    klass: str | None
+    balance: int | None
+    balance_used: int
+    payment: int | None
+    day: int | None
+    day_used: int
+    year: int | None
+    year_used: int
+    day_counted: int
+
+
+@dataclass(frozen=True, slots=True)
+class RulesView:
+    """One version of a rule set; ``state`` is PAST, IN_FORCE or WAITING."""
+
+    version: RulesVersion
+    asset: str
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
 class AccountView:
     """One account with its balances on its normal side, in minor units."""
 
@@ -189,6 +221,7 @@ class AccountView:
     pending_out: int
     pending_in: int
     available: int
+    limits: LimitsView
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,7 +378,41 @@ def account_view(machine: Machine, book: Book, number: int) -> AccountView:
         pending_out=pending_out,
         pending_in=pending_in,
         available=account.available,
+        limits=_limits_view(machine, book, account.balance + pending_in, number),
     )
+
+
+def _limits_view(machine: Machine, book: Book, held: int, number: int) -> LimitsView:
+    state = machine.state
+    limits = state.limits(number)
+    rule = state.class_limits(limits.klass)
+    maximums = [limit for limit in (limits.maximum, _or_none(rule.maximum)) if limit is not None]
+    return LimitsView(
+        klass=book.class_owners[limits.klass][1] if limits.klass else None,
+        balance=min(maximums, default=None),
+        balance_used=held,
+        payment=_or_none(rule.item_max),
+        day=_or_none(rule.day_max),
+        day_used=limits.day_used,
+        year=_or_none(rule.year_max),
+        year_used=limits.year_used,
+        day_counted=state.business_day,
+    )
+
+
+def _or_none(limit: int) -> int | None:
+    return None if limit == UNLIMITED else limit
+
+
+def rules_view(book: Book) -> list[RulesView]:
+    """Show all versions of all rule sets, in order of their names and as they were journaled."""
+    shown = []
+    for rules, versions in sorted(book.rules.items()):
+        begun = book.rules_begun.get(rules, 0)
+        for index, version in enumerate(versions, 1):
+            state = "WAITING" if index > begun else "IN_FORCE" if index == begun else "PAST"
+            shown.append(RulesView(version, _asset(book, version.asset), state))
+    return shown
 
 
 def accounts_of(machine: Machine, party: int) -> list[int]:

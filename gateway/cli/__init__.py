@@ -30,6 +30,7 @@ COMMANDS = (
     "pay",
     "account",
     "cap",
+    "rules",
     "payment",
     "window",
     "settle",

@@ -16,9 +16,10 @@ __all__ = ["command"]
 @click.argument("name", required=False)
 @click.option("--close", "change", flag_value="close", help="Close it first; it must be empty.")
 @click.option("--reopen", "change", flag_value="reopen", help="Open it again first.")
+@click.option("--class", "klass", metavar="CLASS", help="Give it this class of wallets first, or `none`.")
 @folder_option
 @json_option
-def command(name: str | None, folder: Path, *, change: str | None, as_json: bool) -> None:
+def command(name: str | None, folder: Path, *, change: str | None, klass: str | None, as_json: bool) -> None:
     """Show the account called NAME, by a name or an address, as the auditor sees it; without NAME, list the names.
 
     A change is signed by the participant on whose book the account is, with its key in the folder.
@@ -31,7 +32,7 @@ def command(name: str | None, folder: Path, *, change: str | None, as_json: bool
 
     configured_ports(folder)
     terminal, names = Terminal(), load_names(folder)
-    if name is None and change is not None:
+    if name is None and (change, klass) != (None, None):
         raise click.UsageError("a change takes the NAME of an account")
     if name is None:
         rows = [(word, entry.address, entry.asset, entry.title) for word, entry in names.names.items()]
@@ -43,8 +44,8 @@ def command(name: str | None, folder: Path, *, change: str | None, as_json: bool
     address = names.address(name)
     with as_auditor(folder, parse_address(address)[0]) as client:
         found = client.account(address)
-        if change is not None:
-            _change(folder, found, change)
+        if (change, klass) != (None, None):
+            _change(folder, found, change, klass)
             found = client.account(address)
     hand_over(found)
     if as_json:
@@ -55,12 +56,31 @@ def command(name: str | None, folder: Path, *, change: str | None, as_json: bool
     closed = "  closed" if found["is_closed"] else ""
     terminal.say(f"{found['address']}  {found['code']} of {found['owner']}{closed}")
     terminal.say(f"available {amounts['available']}  posted {amounts['posted']}  {pending}")
+    if found["class"] is not None:
+        parts = [f"{name} {_left(found['limits'][name])}" for name in ("balance", "day", "year")]
+        once = found["limits"]["payment"]["maximum"]
+        terminal.say(f"class {found['class']}  left: {', '.join(parts)}  at once {_shown(once)}")
 
 
-def _change(folder: Path, account: dict[str, Any], change: str) -> None:
-    """Close an account or open it again, as the participant on whose book it is."""
+def _left(part: dict[str, Any]) -> str:
+    """Say how much of a limit is left, and of how much."""
+    return "unlimited" if part["maximum"] is None else f"{_shown(part['left'])} of {_shown(part['maximum'])}"
+
+
+def _shown(limit: str | None) -> str:
+    from gateway.cli.terminal import money
+
+    return "unlimited" if limit is None else money(int(limit))
+
+
+def _change(folder: Path, account: dict[str, Any], change: str | None, klass: str | None) -> None:
+    """Close an account, open it again or change its class, as the participant on whose book it is."""
     from gateway.cli.connect import as_party
 
     with as_party(folder, account["address"][:2], account["book"]) as participant:
-        act = participant.close_accounts if change == "close" else participant.reopen_accounts
-        act([account["address"]])
+        if change == "reopen":
+            participant.reopen_accounts([account["address"]])
+        if klass is not None:
+            participant.set_classes({account["address"]: None if klass == "none" else klass})
+        if change == "close":
+            participant.close_accounts([account["address"]])

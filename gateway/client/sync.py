@@ -146,10 +146,18 @@ class Client:
         """Open the signer's accounts as a participant in some assets."""
         return self._post("/v1/participants", {"assets": list(assets)}, idempotency_key)
 
-    def open_accounts(self, accounts: Iterable[tuple[str, str]], *, idempotency_key: str | None = None) -> Data:
-        """Open customer accounts on the signer's book; each is an owner's party code and an asset."""
-        items = [{"owner": owner, "asset": asset} for owner, asset in accounts]
+    def open_accounts(
+        self, accounts: Iterable[tuple[str, str]], *, klass: str | None = None, idempotency_key: str | None = None
+    ) -> Data:
+        """Open customer accounts on the signer's book, all of one class or none; each an owner's code and an asset."""
+        more = {} if klass is None else {"class": klass}
+        items = [{"owner": owner, "asset": asset, **more} for owner, asset in accounts]
         return self._post("/v1/accounts", {"accounts": items}, idempotency_key)
+
+    def set_classes(self, accounts: Mapping[str, str | None], *, idempotency_key: str | None = None) -> Data:
+        """Give wallets on the signer's book a class each, by address, or take it away."""
+        items = [{"account": address, "class": klass} for address, klass in accounts.items()]
+        return self._post("/v1/accounts/classes", {"accounts": items}, idempotency_key)
 
     def close_accounts(self, accounts: Iterable[str], *, idempotency_key: str | None = None) -> Data:
         """Close empty accounts on the signer's book, by their addresses."""
@@ -173,6 +181,10 @@ class Client:
         """Issue money to a participant; ``amount`` is in minor units, ``identifier`` a new UUID unless given."""
         item = {"id": identifier or self.new_id(), "participant": participant, "money": _money(asset, amount)}
         return self._post("/v1/issuances", {"issuances": [item]}, idempotency_key)
+
+    def bring_rules(self, body: Mapping[str, Any], *, idempotency_key: str | None = None) -> Data:
+        """Bring one version of a rule set, as ``settlement.rules.body`` gives it; the registrar signs."""
+        return self._post("/v1/rules", dict(body), idempotency_key)
 
     def set_caps(self, caps: Iterable[tuple[str, str, int | None]], *, idempotency_key: str | None = None) -> Data:
         """Cap what participants may owe to windows; each cap is a participant, an asset, and minor units or none."""
@@ -344,6 +356,10 @@ class Client:
     def participants(self) -> Iterator[Data]:
         """Read all participants of the ledger."""
         return self._pages("/v1/participants", {}, signed=False)
+
+    def rules(self) -> Iterator[Data]:
+        """Read the versions of all rule sets of the ledger."""
+        return self._pages("/v1/rules", {}, signed=False)
 
     def block(self, height: int) -> Data:
         """Read one block's header."""

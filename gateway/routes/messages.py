@@ -25,6 +25,7 @@ LARGE = frozenset(
         "/v1/accounts",
         "/v1/accounts/closings",
         "/v1/accounts/reopenings",
+        "/v1/accounts/classes",
         "/v1/issuances",
         "/v1/caps",
         "/v1/batches",

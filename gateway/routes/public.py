@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Path, Query
 from starlette.responses import Response
 
 from gateway import schemas
-from gateway.examples import BLOCK, HEALTH, NOTE, PARTICIPANT, QUOTE_VIEW, WINDOW
+from gateway.examples import BLOCK, HEALTH, NOTE, PARTICIPANT, QUOTE_VIEW, RULES, WINDOW
 from gateway.node import Node
 from gateway.openapi import answers
 from gateway.routes.access import only, page_of
@@ -18,7 +18,7 @@ from ledger import logs, merkle
 from ledger.checkpoint import Checkpoint
 from ledger.journal import decode_header
 from settlement.legs import parse_uetr
-from settlement.views import participants_view, quote_view
+from settlement.views import participants_view, quote_view, rules_view
 from settlement.window_views import window_view
 
 __all__ = ["router"]
@@ -133,6 +133,20 @@ def _add_settlement(routes: APIRouter, node: Node) -> None:
         found = (await node.writer.read(lambda _: participants_view(book)))[first:]
         following = first + page.limit if len(found) > page.limit else None
         return schemas.listing([schemas.participant(view, book.ledger) for view in found[: page.limit]], following)
+
+    @routes.get(
+        "/v1/rules",
+        dependencies=[_PAGED],
+        responses=answers({"data": [RULES], "next_cursor": None}, "LIMIT_INVALID", "NODE_STOPPED"),
+    )
+    async def rules(cursor: Cursor = None, limit: Limit = None) -> Response:
+        """List the versions of all rule sets: which hold, which wait for their day, and which held before."""
+        node.check_serving()
+        page = page_of(node, cursor=cursor, limit=limit)
+        first = page.cursor or 0
+        found = (await node.writer.read(lambda _: rules_view(book)))[first:]
+        following = first + page.limit if len(found) > page.limit else None
+        return schemas.listing([schemas.rules(view) for view in found[: page.limit]], following)
 
 
 def _health(node: Node) -> dict[str, Any]:

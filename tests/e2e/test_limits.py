@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +12,8 @@ from gateway.cli import run
 from gateway.cli.exits import ExitCode
 from gateway.client import Client, ProblemError
 from gateway.names import add_party_key
+from ledger.sealed import verify_balance
+from settlement import rules
 from tests.http_fixture import pay_arguments, pay_body
 from tests.network_fixture import Network, key_of, running_network
 
@@ -109,3 +113,125 @@ def test_the_command_line_caps(network: Network, bank: Client, capsys: Output) -
     assert "PARTICIPANT_NOT_FOUND" in capsys.readouterr().err
     assert run(["cap", "sh", "bank-SH", "HKD", "1", "--json", *folder]) == ExitCode.OK
     assert '"maximum": "100"' in capsys.readouterr().out
+
+
+# --- classes of wallets -----------------------------------------------------------------------------------------------
+
+
+def rules_of(network: Network, name: str, **limits: str) -> dict[str, object]:
+    """Give rules for one class that hold from today on."""
+    today = network.client("SH", network.keys.auditor).account(network.wallets["SH"]["a"])["limits"]["business_day"]
+    entry = {"class": name, **dict.fromkeys(("balance", "payment", "day", "year")), **limits}
+    return {"rules": f"rules-{name.lower()}", "valid_from": today, "asset": "CNY", "classes": [entry]}
+
+
+def wallet_of(network: Network, bank: Client, name: str, amount: int = 10_000, **limits: str) -> str:
+    """Bring rules for a class, and open a wallet of the customer in it with some money."""
+    network.client("SH", network.keys.registrar_sh).bring_rules(rules_of(network, name, **limits))
+    opened = bank.open_accounts([("customer-SH", "CNY")], klass=name)["accounts"][0]
+    assert opened["class"] == name
+    position = next(one for one in bank.accounts() if (one["code"], one["asset"]) == ("POSITION", "CNY"))
+    bank.pay(debtor=position["address"], creditor=opened["address"], asset="CNY", amount=amount)
+    return str(opened["address"])
+
+
+@pytest.mark.parametrize(
+    ("limits", "code", "iso"),
+    [
+        ({"payment": "99"}, "ITEM_LIMIT", "AM02"),
+        ({"day": "99"}, "DAY_LIMIT", "AM14"),
+        ({"year": "99"}, "YEAR_LIMIT", "AM14"),
+    ],
+)
+def test_a_payment_beyond_a_class_is_a_problem(
+    network: Network, bank: Client, customer: Client, *, limits: dict[str, str], code: str, iso: str
+) -> None:
+    """It is a 422 in plain words with its ISO reason, journaled, and the reason is read again; one below it passes."""
+    wallet = wallet_of(network, bank, code.replace("_", "-"), **limits)
+    payment = pay_arguments(pay_body(network, debtor=wallet))
+    problem = problem_of(customer.pay, **payment)
+    assert (problem.status, problem.code, problem.iso_reason) == (422, code, iso)
+    assert problem.problem["title"].endswith(".")
+    assert customer.payment(payment["uetr"])["reason"] == code
+    assert customer.pay(**payment | {"uetr": None, "amount": 99})["state"] == "SETTLED"
+
+
+def test_a_wallet_shows_what_is_left(network: Network, bank: Client, customer: Client) -> None:
+    """Each limit is shown with what is used and left; a payee that may hold no more refuses."""
+    wallet = wallet_of(network, bank, "SHOWN", balance="10000", payment="500", day="700")
+    customer.pay(**pay_arguments(pay_body(network, debtor=wallet)) | {"amount": 450})
+    found = customer.account(wallet)
+    limits = found["limits"]
+    assert (found["class"], limits["payment"]) == ("SHOWN", {"maximum": "500"})
+    assert limits["balance"] == {"maximum": "10000", "used": "9550", "left": "450"}
+    assert limits["day"] == {"maximum": "700", "used": "450", "left": "250"}
+    assert limits["year"] == {"maximum": None, "used": "450", "left": None}
+
+    full = pay_arguments(pay_body(network, creditor=wallet)) | {"amount": 451}
+    problem = problem_of(customer.pay, **full)
+    assert (problem.status, problem.code, problem.iso_reason) == (422, "CREDIT_MAXIMUM", "AM13")
+    bank.set_classes({wallet: None})
+    assert customer.account(wallet)["class"] is None
+    assert customer.pay(**full | {"uetr": None})["state"] == "SETTLED"
+
+
+def test_the_balance_of_a_wallet_with_a_class_is_proved(network: Network, bank: Client, customer: Client) -> None:
+    """Sealed balances know accounts with maximums and meters."""
+    wallet = wallet_of(network, bank, "SEALED", balance="20000")
+    assert network.settle()["state"] == "SETTLED"
+    found = verify_balance(customer.balance_proof(wallet), network.nodes["SH"].genesis)
+    assert found.account.balance == 10_000
+
+
+def test_everybody_reads_the_rules(network: Network, bank: Client) -> None:
+    """Versions are listed with their dates and whether they hold; only the registrar brings one."""
+    registrar = network.client("SH", network.keys.registrar_sh)
+    made = registrar.bring_rules(rules.body("ecny-wallets", "2099-12-31"))
+    assert made["classes"] == ["II", "IV"]
+    listed = [version for version in network.client("SH", None).rules() if version["rules"] == "ecny-wallets"]
+    assert [(version["state"], version["valid_from"]) for version in listed] == [("WAITING", "2099-12-31")]
+    assert listed[0]["position"] == made["position"]
+    assert listed[0]["classes"][1] == {
+        "class": "IV", "balance": "1000000", "payment": "200000", "day": "500000", "year": "5000000"
+    }  # fmt: skip
+    page = network.http.get(network.urls["SH"] + "/v1/rules?limit=1").json()
+    assert len(page["data"]) == 1
+    assert problem_of(bank.bring_rules, rules.body("ecny-wallets", "2099-12-31")).code == "ROLE_MISSING"
+    early = problem_of(registrar.bring_rules, rules.body("ecny-wallets", "2001-01-01"))
+    assert (early.status, early.code) == (422, "RULES_PAST")
+
+
+def test_the_command_line_brings_rules_and_gives_classes(
+    network: Network, bank: Client, tmp_path: Path, capsys: Output
+) -> None:
+    """`hugang rules` shows and brings versions, `hugang account --class` gives a wallet one of their classes."""
+    folder = ["--dir", str(network.folder.root)]
+    body = tmp_path / "rules.json"
+    body.write_text(json.dumps(rules_of(network, "CLI", balance="100", day="5")))
+    assert run(["rules", "sh", "--bring", str(body), *folder]) == ExitCode.OK
+    assert "rules-cli" in capsys.readouterr().out
+    assert run(["rules", "hk", "--bring", "hong-kong-wallets", "--valid-from", "2099-12-31", "--json", *folder]) == 0
+    assert json.loads(capsys.readouterr().out)[-1]["state"] == "WAITING"
+
+    fresh = bank.open_accounts([("shop-SH", "CNY")])["accounts"][0]["address"]
+    assert run(["account", fresh, "--class", "CLI", *folder]) == ExitCode.OK
+    shown = capsys.readouterr().out
+    assert "class CLI  left: balance 1.00 of 1.00, day 0.05 of 0.05, year unlimited  at once unlimited" in shown
+    assert run(["account", fresh, "--class", "none", *folder]) == ExitCode.OK
+    assert "class" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [["--bring", "ecny-wallets"], ["--valid-from", "2099-12-31"]])
+def test_a_day_stands_with_the_packages_rules_alone(network: Network, arguments: list[str], capsys: Output) -> None:
+    """A file says its day itself, and showing takes none."""
+    assert run(["rules", "sh", *arguments, "--dir", str(network.folder.root)]) == ExitCode.USAGE
+    assert "--valid-from" in capsys.readouterr().err
+
+
+def test_a_file_that_holds_no_rules_is_refused(network: Network, tmp_path: Path, capsys: Output) -> None:
+    """A broken file, and one that is not there, are one line and no traceback."""
+    (tmp_path / "broken").write_text("[1]")
+    for name, code in (("broken", "RULES_MALFORMED"), ("missing", "FILE_UNUSABLE")):
+        place = str(tmp_path / name)
+        assert run(["rules", "sh", "--bring", place, "--dir", str(network.folder.root)]) == ExitCode.REFUSED
+        assert code in capsys.readouterr().err
