@@ -13,14 +13,36 @@ from typing import Any
 from ledger.errors import MalformedInput
 from ledger.messages import Kind, Message
 from ledger.values import Codec
-from settlement.book import PAYMENT, Book, Participant, PaymentTable, Quote, Window, WindowState
+from settlement.book import (
+    PAYMENT,
+    Book,
+    ClassRule,
+    Participant,
+    PaymentTable,
+    Quote,
+    RulesVersion,
+    Window,
+    WindowState,
+)
 from settlement.chart import AccountCode
 from settlement.table import Table
 
 __all__ = ["CODEC", "GIVEN", "dump_book", "load_book"]
 
 CODEC = Codec(
-    classes=(AccountCode, Kind, Message, Participant, PaymentTable, Quote, Table, Window, WindowState),
+    classes=(
+        AccountCode,
+        ClassRule,
+        Kind,
+        Message,
+        Participant,
+        PaymentTable,
+        Quote,
+        RulesVersion,
+        Table,
+        Window,
+        WindowState,
+    ),
     dtypes={"payment": PAYMENT},
 )
 """All that can stand in a book."""

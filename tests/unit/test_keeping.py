@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from ledger.errors import InvariantViolation, MalformedInput
+from settlement import rules
 from settlement.book import Book, PaymentTable, WindowState
 from settlement.keeping import CODEC, GIVEN, dump_book, load_book
 from settlement.table import Table
@@ -17,8 +18,14 @@ from tests.settlement_fixture import World, genesis_of, uetr_of
 
 
 def busy() -> World:
-    """Give a world with a settled window, quotes, refused and waiting payments, and a window half way."""
+    """Give a world with rules, a cap, a settled window, quotes, refused and waiting payments, and a window half way."""
     world = World.everywhere()
+    for node in world.nodes:
+        registrar = f"REGISTRAR-{node.ledger}"
+        node.post(registrar, "/v1/rules", rules.body("ecny-wallets", "2025-06-18"))
+        node.post(registrar, "/v1/rules", rules.body("ecny-wallets", "2025-06-19"))
+    cap = {"participant": "GAMMA", "asset": "CNY", "maximum": "100000"}
+    world.hk.post("REGISTRAR-HK", "/v1/caps", {"caps": [cap]})
     world.sh.pay("ann", world.payment("SH/WALLET.ann", "HK/WALLET.dan", 500, uetr=uetr_of(1)))
     world.hk.pay("dan", world.payment("HK/WALLET.dan", "SH/WALLET.ben", 200, uetr=uetr_of(2)))
     steps = Steps(world, world.sh.book.current)
@@ -57,6 +64,8 @@ def test_a_book_comes_back(world: World, ledger: str) -> None:
         assert plain(getattr(found, name)) == plain(getattr(book, name)), name
     assert found.windows[1].state is WindowState.SETTLED
     assert len(found.windows) == 3
+    assert found.rules == book.rules
+    assert found.class_in_force(1, "IV") == book.class_in_force(1, "IV")
 
 
 def test_every_attribute_is_kept_or_follows_from_the_genesis(world: World) -> None:
