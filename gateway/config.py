@@ -110,6 +110,8 @@ class NodeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     key_file: FileName = "node.pem"
     database: Annotated[str, msgspec.Meta(pattern=r"\A[^\x00-\x1f\x7f]*\Z", max_length=1024)] = "journal.db"
     """The file of the journal, or the URL of a PostgreSQL database; see docs/stores.md."""
+    snapshot_interval: Annotated[int, msgspec.Meta(ge=0, lt=2**53)] = 2**22
+    """Positions of the journal between two snapshots, which make a start quick; zero for none. See docs/stores.md."""
     limits: Limits = Limits()
 
 

@@ -16,6 +16,7 @@ from gateway import peer
 from gateway.admission import Admission, authorities_of
 from gateway.config import NodeConfig, load_genesis, load_key, load_node_config
 from gateway.recent import RecentBlocks
+from gateway.snapshots import SNAPSHOT_FOLDER, SnapshotKeeper
 from ledger import genesis as genesis_documents
 from ledger.cosigning import Cosigner, OwnLog
 from ledger.durable import FileCell
@@ -34,14 +35,12 @@ from settlement.conduct import Conduct
 from settlement.cosigning import NodeCosigning
 from settlement.interpreter import Settlement
 
-__all__ = ["COSIGNED_FILE", "KEPT_FILE", "SNAPSHOT_FOLDER", "TILES_FILE", "Node"]
+__all__ = ["COSIGNED_FILE", "KEPT_FILE", "TILES_FILE", "Node"]
 
 TILES_FILE = "tree.tiles"
 """Beside the journal: the roots of its tiles; made again when it is lost."""
 KEPT_FILE = "checkpoint.note"
 """The largest checkpoint of this log that the other node has cosigned. Who restores the journal alone is found out."""
-SNAPSHOT_FOLDER = "snapshots"
-"""Where to begin when the node starts again; made again when it is lost."""
 COSIGNED_FILE = "cosigned.note"
 """The checkpoint of the other log that this node has cosigned last. It belongs in every backup."""
 
@@ -62,6 +61,7 @@ class Node:
         tiles: Tiles,
         log: OwnLog,
         cosigner: Cosigner,
+        keeper: SnapshotKeeper,
         runtime: Runtime,
     ) -> None:
         """Put the parts together; machine and tiles stand where the store ends."""
@@ -76,6 +76,7 @@ class Node:
         self.writer = Writer(machine, self.store, private_key, runtime)
         self.admission = Admission(machine, runtime)
         self.tiles = tiles
+        self.keeper = keeper
         self.cosigning = NodeCosigning(
             writer=self.writer, tiles=tiles, log=log, cosigner=cosigner, runtime=runtime, halt=self.halt
         )
@@ -143,6 +144,7 @@ class Node:
                 tiles=tiles,
                 log=log,
                 cosigner=cosigner,
+                keeper=SnapshotKeeper(folder, store, machine, runtime, interval=settings.snapshot_interval),
                 runtime=runtime,
             )
         except BaseException:
@@ -191,6 +193,7 @@ class Node:
                 self._asking = self._loop.create_task(asking)
                 self._asking.add_done_callback(_asked)
             await self.conduct.resume()
+            self.keeper.start()
         except BaseException:
             await self.stop()
             raise
@@ -204,7 +207,10 @@ class Node:
             await asyncio.wait([self._asking])
         if self._halting is not None:
             await asyncio.wait([self._halting])
+        await self.keeper.stop()
         await self.writer.stop()
+        if not self.is_halted:
+            await self.keeper.keep(self.private_key)
         self.tiles.close()
         self.store.close()
 

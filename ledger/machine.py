@@ -345,6 +345,11 @@ class Machine:
         return Link(self.previous_hash, self.frontier.size, self.frontier.root())
 
     @property
+    def is_exact(self) -> bool:
+        """Whether this is what a replay gives, and not in a day that an attempt has begun which became no block."""
+        return self.height > 0 and self.state.business_day == business_day(self.timestamp_ns)
+
+    @property
     def earliest_ns(self) -> int:
         """The first instant at which the next block may be.
 

@@ -60,10 +60,10 @@ class Snapshots:
         self._runtime = runtime
 
     def heights(self) -> list[int]:
-        """Give the heights of which there is a snapshot, the newest first."""
+        """Give the heights of which there is a snapshot, the newest first; none where nothing can be listed."""
         try:
             names = sorted((path.name for path in self._folder.iterdir()), reverse=True)
-        except FileNotFoundError:
+        except OSError:
             return []
         return [int(match[1]) for name in names if (match := _NAME.fullmatch(name))]
 
@@ -75,11 +75,13 @@ class Snapshots:
         """Write a snapshot of a machine that stands between two durable blocks; older ones but one are removed.
 
         Raises:
+            InvariantViolation: the machine is not what a replay gives (``Machine.is_exact``).
             Unavailable: ``SNAPSHOT_BUSY``, another process writes here; ``SNAPSHOT_FAILED``, the disk does not take it.
         """
+        if not machine.is_exact:
+            raise InvariantViolation("a machine is kept only where a replay would stand, after a block")
         path = self.path(machine.height)
         try:
-            self._folder.mkdir(mode=0o700, exist_ok=True)
             with self._locked():
                 parts = machine_parts(machine)
                 write_snapshot(path, _place(machine), parts, private_key=private_key, runtime=self._runtime)
@@ -134,6 +136,7 @@ class Snapshots:
         Raises:
             Unavailable: ``SNAPSHOT_BUSY``.
         """
+        self._folder.mkdir(mode=0o700, exist_ok=True)
         file = os.open(self._folder.joinpath("lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             try:
@@ -188,6 +191,8 @@ def restore_machine(machine: Machine, file: SnapshotFile, hash_key: bytes) -> No
     machine.interpreter.load(file.data("interpreter"))
     machine.height, machine.position = place.height, place.position
     machine.timestamp_ns, machine.previous_hash = place.timestamp_ns, place.block_hash
+    if not machine.is_exact:
+        raise IntegrityFailure("SNAPSHOT_UNSOUND", "A snapshot's business day is not that of its block.")
 
 
 def _restore_answers(file: SnapshotFile, hash_key: bytes) -> Answers:

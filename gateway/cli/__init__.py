@@ -38,6 +38,7 @@ COMMANDS = (
     "resync",
     "trial-balance",
     "export",
+    "snapshot",
     "verify",
     "certificate",
     "receipt",

@@ -20,7 +20,7 @@ from ledger import messages, snapshot, snapshot_file
 from ledger.control import ACCOUNT_COUNT, BUSINESS_DAY, POINT_COUNT, YEAR_START
 from ledger.errors import IntegrityFailure, InvariantViolation, Unavailable
 from ledger.machine import Machine
-from ledger.meters import ClassLimits
+from ledger.meters import ClassLimits, business_day
 from ledger.reopen import open_machine
 from ledger.snapshot import ASIDE, KEPT_COUNT, Snapshots, machine_parts
 from ledger.snapshot_file import SnapshotFile, write_snapshot
@@ -28,8 +28,10 @@ from ledger.store import MemoryStore
 from tests.ledger_fixture import (
     GENESIS_BYTES,
     LEDGER,
+    START_S,
     Chain,
     FixtureInterpreter,
+    make_machine,
     make_runtime,
     private_key,
     public_hex,
@@ -346,6 +348,7 @@ def answers_twice(parts: dict[str, bytearray]) -> None:
         (control(BUSINESS_DAY, -1), "SNAPSHOT_UNSOUND"),
         (control(BUSINESS_DAY, 2**20), "SNAPSHOT_UNSOUND"),
         (control(YEAR_START, 1), "SNAPSHOT_UNSOUND"),
+        (control(BUSINESS_DAY, business_day(START_S * 10**9) + 1), "SNAPSHOT_UNSOUND"),
         (cut("control", 8), "SNAPSHOT_UNSOUND"),
         (cut("control", 7), "SNAPSHOT_TORN"),
         (cut("accounts", 64), "SNAPSHOT_UNSOUND"),
@@ -472,6 +475,18 @@ def test_a_disk_that_does_not_take_it(tmp_path: Path) -> None:
     (tmp_path / "snapshots").write_bytes(b"")
     with pytest.raises(Unavailable, match="SNAPSHOT_FAILED"):
         folder_of(tmp_path).save(reference_chain().machine, NODE)
+
+
+def test_a_machine_is_kept_only_where_a_replay_would_stand(tmp_path: Path) -> None:
+    """Neither before the first block, nor in a day that has begun without a block, is there anything to keep."""
+    with pytest.raises(InvariantViolation, match="replay"):
+        folder_of(tmp_path).save(make_machine(), NODE)
+    machine = reference_chain().machine
+    assert machine.is_exact
+    machine.apply((), machine.timestamp_ns + 2 * 86_400 * 10**9)
+    assert not machine.is_exact
+    with pytest.raises(InvariantViolation, match="replay"):
+        folder_of(tmp_path).save(machine, NODE)
 
 
 def test_a_state_is_kept_between_two_blocks(tmp_path: Path) -> None:
