@@ -69,6 +69,7 @@ class _Timed:
         self.begin, self.begin_day = behind.begin, behind.begin_day
         self.decode, self.expired = behind.decode, behind.expired
         self.dump, self.load = behind.dump, behind.load
+        self.clock_offset_ns = behind.clock_offset_ns  # nothing moves it here
 
     def authorise(self, admitted: Admitted, machine: Machine, timestamp_ns: int) -> None:
         with self._clock.stage("authorise"):

@@ -210,6 +210,7 @@ def init_network(
     host: str = "127.0.0.1",
     ports: Ports | None = None,
     cycle_interval_s: int = 0,
+    test_clock: bool = False,
 ) -> NetworkFolder:
     """Make keys, both genesis documents and the settings of two nodes and the settlement operator.
 
@@ -220,6 +221,7 @@ def init_network(
         host: where all three listen.
         ports: on which ports; by default those of ``Ports``.
         cycle_interval_s: how often the operator settles by itself; zero for only when asked.
+        test_clock: whether the ledgers' time may be moved on, for ever.
 
     Raises:
         Conflict: a network lies there already; nothing of it was touched.
@@ -236,7 +238,7 @@ def init_network(
         **{key: Ed25519PrivateKey.from_private_bytes(runtime.random_bytes(32)) for key in KeyRing.__dataclass_fields__}
     )
     created_ns = runtime.now_ns()
-    documents = {ledger: _genesis(ledger, name, created_ns, keys) for ledger in LEDGERS}
+    documents = {ledger: _genesis(ledger, name, created_ns, keys, test_clock=test_clock) for ledger in LEDGERS}
     urls = {"SH": f"http://{host}:{where.sh}", "HK": f"http://{host}:{where.hk}"}
     nodes = {
         "SH": NodeConfig(ledger="SH", host=host, port=where.sh, peer_url=urls["HK"]),
@@ -319,7 +321,7 @@ def save_key(path: Path, key: Ed25519PrivateKey) -> None:
         file.write(data)
 
 
-def _genesis(ledger: str, network: str, created_ns: int, keys: KeyRing) -> bytes:
+def _genesis(ledger: str, network: str, created_ns: int, keys: KeyRing, *, test_clock: bool) -> bytes:
     """Write one ledger's genesis document and read it back, so that nothing is laid out that would not open."""
     document = genesis_documents.encode(
         Genesis(
@@ -327,7 +329,7 @@ def _genesis(ledger: str, network: str, created_ns: int, keys: KeyRing) -> bytes
             network=network,
             ledger=ledger,
             created_ns=created_ns,
-            test_clock=False,
+            test_clock=test_clock,
             assets=(
                 GenesisAsset(code="CNY", number=1, scale=2, kind="money", home="SH"),
                 GenesisAsset(code="HKD", number=2, scale=2, kind="money", home="HK"),

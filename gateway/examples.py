@@ -52,6 +52,7 @@ HEALTH: dict[str, Any] = {
     "position": 4713,
     "open_window": 7,
     "waiting_count": 0,
+    "clock_offset_s": 0,
 }
 NOTE = (
     "hugang-demo/sh\n4711\nXfbg4nYTWdMKgnUFjimfzAOBU0VF9VzzFOQZg/XUyUU=\n\n"
@@ -319,6 +320,14 @@ OPERATIONS: dict[str, Operation] = {
             "record_count": 0,
         },
         ("ROLE_MISSING", "PARTICIPANT_NOT_FOUND", "PARTICIPANT_ASSET", "ASSET_UNKNOWN"),
+    ),
+    "/v1/clock": Operation(
+        "Move the test clock on",
+        "The registrar moves the time of a ledger on whose genesis gives it a test clock. From the next block on, "
+        "blocks bear the real time and all moves; requests are still signed in real time.",
+        {"advance_s": 86400},
+        {"advance_s": 86400, **RECEIPT, "record_count": 0},
+        ("CLOCK_REAL", "ROLE_MISSING", "CLOCK_RANGE"),
     ),
     "/v1/quotes": Operation(
         "Publish a quote",

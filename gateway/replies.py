@@ -24,6 +24,7 @@ from settlement.bodies import (
     AddressesBody,
     CancellationBody,
     CapsBody,
+    ClockBody,
     IssuancesBody,
     KeyBody,
     Offer,
@@ -218,6 +219,11 @@ def _rules(_: Node, admitted: Admitted, found: Journaled, __: str) -> tuple[int,
     return 201, {"rules": version.rules, "classes": [rule.name for rule in version.classes], **found.receipt()}
 
 
+def _clock(_: Node, admitted: Admitted, found: Journaled, __: str) -> tuple[int, dict[str, Any]]:
+    body: ClockBody = admitted.content
+    return 201, {"advance_s": body.advance_s, **found.receipt()}
+
+
 def _issuances(_: Node, admitted: Admitted, found: Journaled, request_id: str) -> tuple[int, dict[str, Any]] | Problem:
     """Give a result by item; one issuance alone that was refused is a refusal."""
     body: IssuancesBody = admitted.content
@@ -261,6 +267,7 @@ _REPLIES: dict[str, Callable[[Node, Admitted, Journaled, str], tuple[int, dict[s
     "/v1/accounts/classes": _classes,
     "/v1/rules": _rules,
     "/v1/caps": _caps,
+    "/v1/clock": _clock,
     "/v1/quotes": _quote,
     _PAYMENTS: _payment,
     "/v1/batches": _batch,

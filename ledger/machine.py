@@ -130,6 +130,10 @@ class Interpreter(Protocol):
     def expired(self, machine: Machine, records: Transfers) -> None:
         """Take note of holds that expired at the head of a block."""
 
+    @property
+    def clock_offset_ns(self) -> int:
+        """By how much a test clock has been moved on: a block's time less this is the real one."""
+
     def begin_day(self, machine: Machine, day: int) -> None:
         """Let dated rules take effect: a later business day has begun, before anything else of its first block.
 
@@ -295,6 +299,7 @@ class Machine:
         day = business_day(timestamp_ns)
         if self._begin_day(day):
             self.interpreter.begin_day(self, day)
+        real_ns = timestamp_ns - self.interpreter.clock_offset_ns
         first_position = self.position
         expired = self._expire(timestamp_ns)
         records: list[Transfers] = [expired] if len(expired) else []
@@ -305,7 +310,7 @@ class Machine:
             try:
                 answer = self.remembered(admitted)
                 if answer is None:
-                    self._authorise(admitted, timestamp_ns)
+                    self._authorise(admitted, timestamp_ns, real_ns=real_ns)
             except LedgerError as error:
                 outcomes.append(error)
                 continue
@@ -400,12 +405,15 @@ class Machine:
             self.interpreter.expired(self, due)
         return due
 
-    def _authorise(self, admitted: Admitted, timestamp_ns: int) -> None:
-        """Ask again what may have changed since admission, then ask the interpreter."""
+    def _authorise(self, admitted: Admitted, timestamp_ns: int, *, real_ns: int) -> None:
+        """Ask again what may have changed since admission, then ask the interpreter.
+
+        Whether the request is fresh is asked of the real time as it was when the block began.
+        """
         key = self.directory.signer(admitted.envelope.key_id)
         if key.party != admitted.party:
             raise InvariantViolation("a key changed its party")
-        _check_time(admitted.envelope, timestamp_ns)
+        _check_time(admitted.envelope, real_ns)
         self.interpreter.authorise(admitted, self, timestamp_ns)
 
 

@@ -352,8 +352,9 @@ class Writer:
         return timestamp_ns
 
     def _next_timestamp_ns(self) -> int:
-        """Give the next block's time: the clock's, or the first that is possible if the clock has stood still (I5)."""
-        return max(self._runtime.now_ns(), self._machine.earliest_ns)
+        """Give the next block's time: the clock's, with a test clock's moves, or the first that is possible (I5)."""
+        now_ns = self._runtime.now_ns() + self._machine.interpreter.clock_offset_ns
+        return max(now_ns, self._machine.earliest_ns)
 
     def _block(self, batch: Iterable[Admitted], timestamp_ns: int) -> Draft:
         """Make one block and wait until it is durable; a draft without records is none."""

@@ -331,6 +331,8 @@ class Book:
         """The number of each class, by asset and name; it keeps it for ever."""
         self.class_owners: dict[int, tuple[str, str]] = {}
         """The rule set and the name of each class, by number."""
+        self.clock_offset_ns = 0
+        """By how much the test clock has been moved on."""
         self.windows: dict[int, Window] = {1: Window(1, opened_ns=genesis.created_ns)}
         self.current = 1
         self.refunded: dict[tuple[int, int, bool], int] = {}

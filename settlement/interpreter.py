@@ -17,7 +17,7 @@ from ledger.genesis import Genesis
 from ledger.machine import Admitted, Context, Machine
 from ledger.messages import Envelope, Kind
 from ledger.transfers import Transfers
-from settlement import bodies, caps, classes, closing, columns, fx, opening, payments, windows
+from settlement import bodies, caps, classes, clock, closing, columns, fx, opening, payments, windows
 from settlement.book import Book
 from settlement.keeping import dump_book, load_book
 
@@ -49,6 +49,7 @@ HANDLERS: dict[str, Handler] = {
     "/v1/rules": Handler(classes.authorise_rules, classes.execute_rules),
     "/v1/issuances": Handler(opening.authorise_issuances, opening.execute_issuances),
     "/v1/caps": Handler(caps.authorise_caps, caps.execute_caps),
+    "/v1/clock": Handler(clock.authorise_clock, clock.execute_clock),
     "/v1/quotes": Handler(fx.authorise_quote, fx.execute_quote),
     "/v1/payments": Handler(payments.authorise, payments.execute),
     "/v1/batches": Handler(payments.authorise, payments.execute),
@@ -98,6 +99,11 @@ class Settlement:
             windows.execute(self.book, admitted, context)
         else:
             HANDLERS[admitted.envelope.topic].execute(self.book, admitted, context)
+
+    @property
+    def clock_offset_ns(self) -> int:
+        """By how much the test clock has been moved on."""
+        return self.book.clock_offset_ns
 
     def begin_day(self, machine: Machine, day: int) -> None:
         """Let the rules take effect that hold from this day on."""

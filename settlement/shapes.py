@@ -18,6 +18,7 @@ from ledger.errors import MalformedInput
 from ledger.messages import BODY_SIZE_MAX
 
 __all__ = [
+    "ADVANCE_S_MAX",
     "CLASS_COUNT_MAX",
     "CONTROLS",
     "ITEM_COUNT_MAX",
@@ -31,6 +32,7 @@ __all__ = [
     "CancellationBody",
     "CapBody",
     "CapsBody",
+    "ClockBody",
     "IssuanceBody",
     "IssuancesBody",
     "KeyBody",
@@ -49,6 +51,8 @@ __all__ = [
 
 ITEM_COUNT_MAX = 10_000
 """Items of one list in a body."""
+ADVANCE_S_MAX = 366 * 86_400
+"""Seconds by which one message moves a test clock."""
 CLASS_COUNT_MAX = 64
 """Classes of one rule set."""
 
@@ -208,6 +212,12 @@ class CapsBody(Body, frozen=True):
     caps: Annotated[tuple[CapBody, ...], Meta(min_length=1, max_length=ITEM_COUNT_MAX)]
 
 
+class ClockBody(Body, frozen=True):
+    """``/v1/clock``: move the test clock on."""
+
+    advance_s: Annotated[int, Meta(ge=1, le=ADVANCE_S_MAX)]
+
+
 class QuoteBody(Body, frozen=True):
     """``/v1/quotes``: the signer pays ``sell`` for ``buy``; ``rate`` is sold minor units for each bought one."""
 
@@ -259,6 +269,7 @@ TOPICS: dict[str, type[Body]] = {
     "/v1/rules": RulesBody,
     "/v1/issuances": IssuancesBody,
     "/v1/caps": CapsBody,
+    "/v1/clock": ClockBody,
     "/v1/quotes": QuoteBody,
     "/v1/payments": PaymentBody,
     "/v1/batches": BatchBody,

@@ -95,6 +95,8 @@ NETWORK_HASH = genesis.network_hash(GENESIS)
 class FixtureInterpreter:
     """Deterministic and tiny; counts what it did, so that its own state is a fold too."""
 
+    clock_offset_ns = 0
+
     def __init__(self) -> None:
         self.executed_count = 0
         self.expired_count = 0

@@ -142,13 +142,16 @@ class Network:
 
 
 @contextmanager
-def running_network(folder: Path, *, databases: Mapping[str, str] | None = None) -> Iterator[Network]:
+def running_network(
+    folder: Path, *, databases: Mapping[str, str] | None = None, test_clock: bool = False
+) -> Iterator[Network]:
     """Lay a network out, start it, open its accounts; everything ends with the block.
 
     ``databases`` names, by ledger, where a journal lies instead of in a file.
     """
     runtime = SystemRuntime()
-    layout = init_network(folder, runtime, NETWORK, ports=Ports(free_port(), free_port(), free_port()))
+    ports = Ports(free_port(), free_port(), free_port())
+    layout = init_network(folder, runtime, NETWORK, ports=ports, test_clock=test_clock)
     for ledger, database in (databases or {}).items():
         settings = layout.node(ledger) / "node.json"
         settings.write_text(json.dumps(json.loads(settings.read_text()) | {"database": database}))

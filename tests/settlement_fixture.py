@@ -67,7 +67,7 @@ def uetr_of(name: object) -> str:
     return str(uuid.UUID(bytes=hashlib.sha256(f"id of {name}".encode()).digest()[:16], version=4))
 
 
-def genesis_of(ledger: str) -> Genesis:
+def genesis_of(ledger: str, *, test_clock: bool = False) -> Genesis:
     """Give a ledger's genesis."""
     issuer, asset = ("PBOC", "CNY") if ledger == "SH" else ("HKMA", "HKD")
     roles = (
@@ -87,7 +87,7 @@ def genesis_of(ledger: str) -> Genesis:
         network=NETWORK,
         ledger=ledger,
         created_ns=CREATED_NS,
-        test_clock=False,
+        test_clock=test_clock,
         assets=ASSETS,
         parties=parties,
     )
@@ -112,15 +112,15 @@ class Node:
     """By party code the name of the key with which it signs by itself, if not its first one."""
 
     @classmethod
-    def of(cls, ledger: str, *, compiled: bool = True) -> Node:
+    def of(cls, ledger: str, *, compiled: bool = True, test_clock: bool = False) -> Node:
         """Stand before block 1."""
-        genesis = genesis_of(ledger)
+        genesis = genesis_of(ledger, test_clock=test_clock)
         settlement = Settlement(genesis)
         return cls(ledger, Machine(genesis, settlement, hash_key=bytes(16), compiled=compiled), settlement)
 
     def replayed(self, *, compiled: bool = True) -> Node:
         """Give a fresh node that was fed with the same blocks, with every signature checked again."""
-        fresh = Node.of(self.ledger, compiled=compiled)
+        fresh = Node.of(self.ledger, compiled=compiled, test_clock=self.machine.genesis.test_clock)
         for timestamp_ns, block in self.blocks:
             fresh.apply(block, at_ns=timestamp_ns)
         return fresh
@@ -136,7 +136,7 @@ class Node:
         """Sign a request as ``who``, with the key of ``key`` if that is another; ``body`` is JSON or bytes already."""
         data = body if isinstance(body, bytes) else json.dumps(body, separators=(",", ":")).encode()
         self.sent += 1
-        seconds = (at_ns or self.machine.timestamp_ns) // SECOND
+        seconds = ((at_ns or self.machine.timestamp_ns) - self.book.clock_offset_ns) // SECOND
         signer = key_of(key or self.keys.get(who, who))
         base = signatures.signature_base(
             method="POST",

@@ -31,6 +31,7 @@ COMMANDS = (
     "account",
     "cap",
     "rules",
+    "clock",
     "payment",
     "window",
     "settle",

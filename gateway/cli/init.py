@@ -18,7 +18,8 @@ __all__ = ["command"]
 @ports_option
 @click.option("--cycle-interval", "cycle_interval_s", type=click.IntRange(0, 86_400), default=0, show_default=True,
               help="Settle by itself this often, in seconds; 0 only when asked.")  # fmt: skip
-def command(folder: Path, network: str | None, ports: Ports | None, cycle_interval_s: int) -> None:
+@click.option("--test-clock", is_flag=True, help="Let the ledgers' time be moved on by `hugang clock`, for tests.")
+def command(folder: Path, network: str | None, ports: Ports | None, cycle_interval_s: int, *, test_clock: bool) -> None:
     """Lay a network out: keys, both genesis documents and the settings of three processes.
 
     Private keys are readable by their owner alone. A folder that holds a network already is left as it is.
@@ -28,7 +29,9 @@ def command(folder: Path, network: str | None, ports: Ports | None, cycle_interv
     from ledger.genesis import genesis_hash
     from ledger.runtime import SystemRuntime
 
-    layout = init_network(folder, SystemRuntime(), network, ports=ports, cycle_interval_s=cycle_interval_s)
+    layout = init_network(
+        folder, SystemRuntime(), network, ports=ports, cycle_interval_s=cycle_interval_s, test_clock=test_clock
+    )
     terminal = Terminal()
     terminal.say(f"network {load_genesis(layout.sh / 'genesis.json').network} in {folder}")
     for ledger in LEDGERS:

@@ -186,6 +186,10 @@ class Client:
         """Bring one version of a rule set, as ``settlement.rules.body`` gives it; the registrar signs."""
         return self._post("/v1/rules", dict(body), idempotency_key)
 
+    def advance_clock(self, advance_s: int, *, idempotency_key: str | None = None) -> Data:
+        """Move a ledger's test clock on by so many seconds; the registrar signs."""
+        return self._post("/v1/clock", {"advance_s": advance_s}, idempotency_key)
+
     def set_caps(self, caps: Iterable[tuple[str, str, int | None]], *, idempotency_key: str | None = None) -> Data:
         """Cap what participants may owe to windows; each cap is a participant, an asset, and minor units or none."""
         items = [

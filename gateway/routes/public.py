@@ -160,6 +160,7 @@ def _health(node: Node) -> dict[str, Any]:
         "position": machine.position,
         "open_window": node.book.current,
         "waiting_count": node.writer.waiting_count,
+        "clock_offset_s": node.book.clock_offset_ns // 10**9,
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,10 +13,13 @@ from gateway.cli import run
 from gateway.cli.exits import ExitCode
 from gateway.client import Client, ProblemError
 from gateway.names import add_party_key
+from ledger import columns
+from ledger.accounts import parse_address
 from ledger.sealed import verify_balance
+from ledger.transfers import Flag, transfers
 from settlement import rules
 from tests.http_fixture import pay_arguments, pay_body
-from tests.network_fixture import Network, key_of, running_network
+from tests.network_fixture import READY_S_MAX, Network, key_of, running_network
 
 Output = pytest.CaptureFixture[str]
 
@@ -235,3 +239,81 @@ def test_a_file_that_holds_no_rules_is_refused(network: Network, tmp_path: Path,
         place = str(tmp_path / name)
         assert run(["rules", "sh", "--bring", place, "--dir", str(network.folder.root)]) == ExitCode.REFUSED
         assert code in capsys.readouterr().err
+
+
+# --- the test clock ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def timed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
+    """A running network with test clocks."""
+    with running_network(tmp_path_factory.mktemp("timed") / "net", test_clock=True) as running:
+        yield running
+
+
+def test_a_new_day_begins_by_moving_the_clock(timed: Network, capsys: Output) -> None:
+    """The limit of a day is used up, the command line moves the clock to the next one, and the same payment passes."""
+    bank, customer = timed.client("SH", key_of("bank-SH")), timed.customer("SH")
+    wallet = wallet_of(timed, bank, "TIMED", day="500", year="900")
+    payment = pay_arguments(pay_body(timed, debtor=wallet)) | {"amount": 450, "uetr": None}
+    customer.pay(**payment)
+    assert problem_of(customer.pay, **payment).code == "DAY_LIMIT"
+
+    folder = ["--dir", str(timed.folder.root)]
+    assert run(["clock", "--advance", "1d", *folder]) == ExitCode.OK
+    assert "SH  86,400 seconds ahead" in capsys.readouterr().out
+    assert customer.pay(**payment)["state"] == "SETTLED"
+    shown = customer.account(wallet)["limits"]
+    assert (shown["day"]["used"], shown["year"]["left"]) == ("450", "0")
+    assert problem_of(customer.pay, **payment).code == "DAY_LIMIT"
+    assert run(["clock", "--advance", "366d", "--ledger", "sh", "--json", *folder]) == ExitCode.OK
+    assert json.loads(capsys.readouterr().out) == {"SH": 367 * 86_400}
+    assert customer.pay(**payment)["state"] == "SETTLED"
+    assert run(["clock", "--json", *folder]) == ExitCode.OK
+    assert json.loads(capsys.readouterr().out) == {"SH": 367 * 86_400, "HK": 86_400}
+
+
+def test_a_hold_expires_by_moving_the_clock(timed: Network) -> None:
+    """A hold of an hour holds its money until the clock passes its deadline, on an idle node too."""
+    customer, wallets = timed.customer("SH"), timed.wallets["SH"]
+    before = int(customer.account(wallets["a"])["available"])
+    fresh = timed.client("SH", key_of("bank-SH")).open_accounts([("customer-SH", "CNY")])["accounts"][0]["address"]
+    hold = transfers(1)
+    hold["id_lo"], hold["amount"], hold["flags"], hold["timeout_s"] = 77, 700, Flag.PENDING, 3_600
+    hold["debit"], hold["credit"] = parse_address(wallets["a"])[1], parse_address(fresh)[1]
+    assert customer.transfer_columns(columns.encode(hold))["accepted_count"] == 1
+    assert int(customer.account(wallets["a"])["available"]) == before - 700
+
+    timed.client("SH", timed.keys.registrar_sh).advance_clock(3_601)
+    deadline = time.monotonic() + READY_S_MAX
+    while int(customer.account(wallets["a"])["available"]) != before and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert next(customer.records(wallets["a"]))["kind"] == "expire"
+    assert int(customer.account(wallets["a"])["available"]) == before
+
+
+def test_a_moved_ledger_settles_is_verified_and_opens_again(timed: Network, tmp_path: Path, capsys: Output) -> None:
+    """Moves are part of the journal: the window settles, an auditor replays both exports, and a node starts anew."""
+    registrar = timed.client("SH", timed.keys.registrar_sh)
+    registrar.advance_clock(86_400)
+    timed.customer("SH").pay(**pay_arguments(pay_body(timed, creditor=timed.wallets["HK"]["other"])))
+    assert timed.settle()["state"] == "SETTLED"
+    folder = ["--dir", str(timed.folder.root)]
+    assert run(["export", str(tmp_path / "ex"), *folder]) == ExitCode.OK
+    assert run(["verify", str(tmp_path / "ex")]) == ExitCode.OK, capsys.readouterr()
+
+    offset_s = registrar.health()["clock_offset_s"]
+    timed.servers["SH"].stop()
+    timed.start_node("SH")
+    assert registrar.health()["clock_offset_s"] == offset_s > 0
+    assert timed.customer("SH").pay(**pay_arguments(pay_body(timed)))["state"] == "SETTLED"
+
+
+def test_a_real_network_keeps_real_time(network: Network, capsys: Output) -> None:
+    """Without a test clock in the genesis a move is refused, and a span that is none is not understood."""
+    problem = problem_of(network.client("SH", network.keys.registrar_sh).advance_clock, 1)
+    assert (problem.status, problem.code) == (403, "CLOCK_REAL")
+    folder = ["--dir", str(network.folder.root)]
+    assert run(["clock", "--advance", "1d", *folder]) == ExitCode.REFUSED
+    assert "CLOCK_REAL" in capsys.readouterr().err
+    assert run(["clock", "--advance", "1.5d", *folder]) == ExitCode.USAGE

@@ -76,6 +76,7 @@ GOOD: dict[str, Json] = {
             {"participant": "ALPHA", "asset": "HKD", "maximum": None},
         ]
     },
+    "/v1/clock": {"advance_s": 86_400},
     "/v1/quotes": quote(),
     "/v1/payments": payment(),
     "/v1/batches": {"payments": [payment(), payment(uetr=uetr_of("other"))]},
