@@ -7,6 +7,7 @@ binds the node to the running event loop.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 from pathlib import Path
 
@@ -24,10 +25,11 @@ from ledger.errors import InvariantViolation, MalformedInput, Unavailable
 from ledger.genesis import Genesis
 from ledger.machine import Machine
 from ledger.messages import public_bytes
+from ledger.pointlog import PointLog
 from ledger.reader import Reader
 from ledger.runtime import Runtime
 from ledger.snapshot import Snapshots
-from ledger.store import Store, open_store
+from ledger.store import Store, open_points, open_store
 from ledger.tiles import Tiles
 from ledger.writer import Writer, open_machine
 from settlement.book import Book
@@ -58,13 +60,14 @@ class Node:
         store: Store,
         machine: Machine,
         settlement: Settlement,
+        points: PointLog,
         tiles: Tiles,
         log: OwnLog,
         cosigner: Cosigner,
         keeper: SnapshotKeeper,
         runtime: Runtime,
     ) -> None:
-        """Put the parts together; machine and tiles stand where the store ends."""
+        """Put the parts together; machine, points and tiles stand where the store ends."""
         self.config = config
         self.genesis: Genesis = machine.genesis
         self.runtime = runtime
@@ -73,7 +76,8 @@ class Node:
         self.settlement = settlement
         self.private_key = private_key
         self.reader = Reader(self.store)
-        self.writer = Writer(machine, self.store, private_key, runtime)
+        self.points = points
+        self.writer = Writer(machine, self.store, private_key, runtime, points=points)
         self.admission = Admission(machine, runtime)
         self.tiles = tiles
         self.keeper = keeper
@@ -116,7 +120,9 @@ class Node:
         if public_bytes(private_key).hex() != genesis.node(genesis.ledger).public_key:
             raise MalformedInput("KEY_FILE_WRONG", "The node's key is not the one the genesis names.")
         store = open_store(settings.database, runtime=runtime, folder=folder, genesis=genesis_documents.encode(genesis))
+        points: PointLog | None = None
         try:
+            points = _open_points(settings, store, runtime=runtime, folder=folder)
             settlement: list[Settlement] = []
 
             def interpreter() -> Settlement:
@@ -124,7 +130,7 @@ class Node:
                 return settlement[-1]
 
             snapshots = Snapshots(folder / SNAPSHOT_FOLDER, runtime=runtime)
-            machine = open_machine(store, interpreter, runtime.random_bytes(16), snapshots=snapshots)
+            machine = open_machine(store, interpreter, runtime.random_bytes(16), snapshots=snapshots, points=points)
             tiles = Tiles.open(store, path=folder / TILES_FILE, frontier=machine.frontier)
             log = OwnLog(genesis, private_key=private_key, cell=FileCell(folder / KEPT_FILE, runtime=runtime))
             log.check(tiles, machine.frontier.size)
@@ -141,6 +147,7 @@ class Node:
                 store=store,
                 machine=machine,
                 settlement=settlement[-1],
+                points=points,
                 tiles=tiles,
                 log=log,
                 cosigner=cosigner,
@@ -148,6 +155,8 @@ class Node:
                 runtime=runtime,
             )
         except BaseException:
+            if points is not None:
+                points.close()
             store.close()
             raise
 
@@ -209,6 +218,7 @@ class Node:
             await asyncio.wait([self._halting])
         await self.keeper.stop()
         await self.writer.stop()
+        self.points.close()
         if not self.is_halted:
             await self.keeper.keep(self.private_key)
         self.tiles.close()
@@ -231,6 +241,18 @@ class Node:
             raise Unavailable(
                 "NODE_STOPPED", "The node has stopped writing.", retry_after_s=self.config.limits.retry_after_s
             )
+
+
+def _open_points(settings: NodeConfig, store: Store, *, runtime: Runtime, folder: Path) -> PointLog:
+    """Open the balance points of the journal in ``store``, up to a block that stands there."""
+    digest = hashlib.sha256(store.genesis()).digest()
+    points = PointLog(open_points(settings.database, genesis_hash=digest, folder=folder), runtime=runtime)
+    try:
+        points.align(store)
+    except BaseException:
+        points.close()
+        raise
+    return points
 
 
 def _asked(task: asyncio.Task[None]) -> None:

@@ -10,13 +10,33 @@ Points are a projection: they follow from the journal, are not hashed, and may b
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 
 from ledger.compiled import Number, Row, kernel
 from ledger.control import POINT_COUNT
 from ledger.registry import Array
 
-__all__ = ["POINT", "POINT_INTERVAL"]
+__all__ = ["POINT", "POINT_INTERVAL", "PointSink"]
+
+
+class PointSink(Protocol):
+    """Takes the points of each block that is durable."""
+
+    @property
+    def height(self) -> int:
+        """The last block whose points are all there: the next one that is wanted follows it."""
+
+    def add(self, height: int, block_hash: bytes, points: Array) -> None:
+        """Take a block's points, dtype ``POINT``; blocks come in order, and some may come that are known already."""
+
+    def tick(self) -> None:
+        """Begin to put away what has waited long enough; called now and then."""
+
+    def keep_up(self) -> None:
+        """Wait until what was added is mostly put away."""
+
 
 POINT_INTERVAL = 64
 """Records between two points of one account; a power of two."""

@@ -101,14 +101,18 @@ class Snapshots:
         hash_key: bytes,
         *,
         history: Recall,
+        height_max: int | None = None,
         compiled: bool = True,
     ) -> Machine | None:
         """Give the machine of the newest snapshot that stands, ``None`` if none does; see ``open_machine``.
 
+        Those behind ``height_max`` are passed over: what somebody else needs of the blocks before would be missing.
         What cannot be used is put aside, so that it is said once.
         """
         public_key = bytes.fromhex(genesis.node(genesis.ledger).public_key)
         for height in self.heights():
+            if height_max is not None and height > height_max:
+                continue
             try:
                 with SnapshotFile.open(self.path(height), public_key) as file:
                     _check_place(file.place, height, store, genesis)

@@ -31,7 +31,9 @@ from ledger.errors import IntegrityFailure, InvariantViolation, LedgerError, Una
 from ledger.journal import Block
 from ledger.line import Line, Waiting, Work
 from ledger.machine import Admitted, Answer, Draft, Machine
+from ledger.points import PointSink
 from ledger.reader import Reader
+from ledger.registry import Array
 from ledger.reopen import open_machine
 from ledger.runtime import Runtime
 from ledger.store import Store
@@ -83,6 +85,7 @@ class Writer:
         private_key: Ed25519PrivateKey,
         runtime: Runtime,
         *,
+        points: PointSink | None = None,
         queue_limit: int = QUEUE_LIMIT,
         batch_limit: int = BATCH_LIMIT,
     ) -> None:
@@ -103,6 +106,7 @@ class Writer:
         self._store = store
         self._private_key = private_key
         self._runtime = runtime
+        self._points = points
         self._queue_limit = queue_limit
         self._lock = threading.Condition()
         self._line = Line(batch_limit)
@@ -230,6 +234,8 @@ class Writer:
             await self._runtime.sleep(TICK_S)
             self._is_tick_due = True
             self._wake()
+            if self._points is not None:
+                self._points.tick()
 
     @staticmethod
     def _answer(outcomes: Iterable[Outcome]) -> None:
@@ -401,12 +407,14 @@ class Writer:
         self._machine.seal(block.hash)
         flight.is_sealed = True
         self._runtime.crossing("writer.before_commit")
-        committing = self._commit_lane.submit(functools.partial(self._commit, block, flight))
+        committing = self._commit_lane.submit(functools.partial(self._commit, block, draft.points, flight))
         committing.add_done_callback(self._note_failure)
 
-    def _commit(self, block: Block, flight: _Flight) -> None:
+    def _commit(self, block: Block, points: Array, flight: _Flight) -> None:
         """Make a block durable, then give its answers."""
         self._store.append(block)
+        if self._points is not None:
+            self._points.add(block.header.height, block.hash, points)
         self._runtime.crossing("writer.after_commit")
         with self._lock:
             self._flights.remove(flight)

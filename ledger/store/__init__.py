@@ -10,17 +10,20 @@ from __future__ import annotations
 from ledger.store.base import Store
 from ledger.store.memory import MemoryStore
 from ledger.store.parts import PART_SIZE
-from ledger.store.places import create_store, open_store, open_store_reader
+from ledger.store.places import create_store, open_points, open_store, open_store_reader
+from ledger.store.points import PointTable
 from ledger.store.postgresql import PostgresqlStore
 from ledger.store.sqlite import SqliteStore
 
 __all__ = [
     "PART_SIZE",
     "MemoryStore",
+    "PointTable",
     "PostgresqlStore",
     "SqliteStore",
     "Store",
     "create_store",
+    "open_points",
     "open_store",
     "open_store_reader",
 ]

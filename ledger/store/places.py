@@ -15,13 +15,17 @@ from pathlib import Path
 
 from ledger.errors import MalformedInput, NotFound
 from ledger.runtime import Runtime
+from ledger.store import postgresql, sqlite
 from ledger.store.base import Store
+from ledger.store.points import PointTable
 from ledger.store.postgresql import SCHEME, PostgresqlStore
 from ledger.store.sqlite import SqliteStore
 
-__all__ = ["create_store", "open_store", "open_store_reader"]
+__all__ = ["create_store", "open_points", "open_store", "open_store_reader"]
 
 FILE_SCHEME = "sqlite"
+POINTS_SUFFIX = ".points"
+"""What a file of balance points is called after the journal's name."""
 
 
 def open_store(
@@ -77,6 +81,25 @@ def open_store_reader(place: str | Path, *, runtime: Runtime, folder: Path | Non
     if isinstance(target, str):
         return PostgresqlStore.open_reader(target, runtime=runtime)
     return SqliteStore.open_reader(target, runtime=runtime)
+
+
+def open_points(place: str | Path, *, genesis_hash: bytes, folder: Path | None = None) -> PointTable:
+    """Open the table of balance points of the ledger whose store is at a place: beside its file, or in its schema.
+
+    Args:
+        place: as for ``open_store``.
+        genesis_hash: whose points they are; a table of another ledger begins anew.
+        folder: where the names of files begin.
+
+    Raises:
+        MalformedInput, Unavailable: as for ``open_store``.
+    """
+    target = _target(place, folder)
+    if isinstance(target, str):
+        return PointTable.open(postgresql.side_database(target), genesis_hash=genesis_hash)
+    return PointTable.open(
+        sqlite.side_database(target.with_name(target.name + POINTS_SUFFIX)), genesis_hash=genesis_hash
+    )
 
 
 def _open(place: str | Path, *, runtime: Runtime, folder: Path | None) -> Store:

@@ -28,15 +28,18 @@ from sqlalchemy.pool import NullPool, QueuePool
 from ledger import genesis as genesis_format
 from ledger.errors import Conflict, IntegrityFailure, InvariantViolation, MalformedInput, NotFound, Unavailable
 from ledger.runtime import Runtime
-from ledger.store import tables
+from ledger.store import points, tables
+from ledger.store.side import SideDatabase
 from ledger.store.sql import SqlStore
 
-__all__ = ["SCHEME", "PostgresqlStore"]
+__all__ = ["SCHEME", "PostgresqlStore", "side_database"]
 
 SCHEME = "postgresql+psycopg"
 """What a store's URL begins with."""
 READER_COUNT_MAX = 8
 """Connections for reading; each is held for one short transaction."""
+SIDE_COUNT_MAX = 3
+"""Connections for projections."""
 READER_WAIT_S = 30
 """How long a reading thread waits for one of them."""
 LOCK_SPACE = 0x48554741
@@ -233,13 +236,14 @@ def _parse(url: str) -> URL:
     return parsed
 
 
-def _engine(url: URL, *, is_writer: bool) -> Engine:
+def _engine(url: URL, *, is_writer: bool, connection_count: int = 0) -> Engine:
     """Make an engine whose sessions have the settings they need; what the URL says about connecting comes first."""
-    pool: dict[str, Any] = {"poolclass": NullPool}
     # A read sees committed blocks, and those never change: more than one statement needs no common transaction.
     isolation: Any = "READ COMMITTED" if is_writer else "AUTOCOMMIT"
-    if not is_writer:
-        pool = {"poolclass": QueuePool, "pool_size": READER_COUNT_MAX, "max_overflow": 0, "pool_timeout": READER_WAIT_S}
+    pool: dict[str, Any] = {"poolclass": NullPool}
+    count = connection_count if is_writer else READER_COUNT_MAX
+    if count:
+        pool = {"poolclass": QueuePool, "pool_size": count, "max_overflow": 0, "pool_timeout": READER_WAIT_S}
     arguments = {name: value for name, value in _CONNECT_ARGUMENTS.items() if name not in url.query}
     try:
         engine = create_engine(url, isolation_level=isolation, use_native_hstore=False, connect_args=arguments, **pool)
@@ -257,6 +261,21 @@ def _engine(url: URL, *, is_writer: bool) -> Engine:
         driver.cursor_factory = _binary(driver.cursor_factory)
 
     return engine
+
+
+def side_database(url: str) -> SideDatabase:
+    """Give the tables for projections, in the schema of the journal.
+
+    Raises:
+        MalformedInput, Unavailable: as for ``PostgresqlStore.open``.
+    """
+    engine = _engine(_parse(url), is_writer=True, connection_count=SIDE_COUNT_MAX)
+
+    def clear() -> None:
+        with engine.begin() as connection:
+            points.METADATA.drop_all(connection)
+
+    return SideDatabase(engine, _failure, clear)
 
 
 def _binary(cursor_factory: Callable[..., Any]) -> Callable[..., Any]:
@@ -298,6 +317,7 @@ def _make_tables(connection: Connection, genesis: bytes, ledger: str) -> None:
     if inspect(connection).has_table(tables.meta.name):
         raise _exists()
     tables.METADATA.create_all(connection, checkfirst=False)
+    points.METADATA.create_all(connection)
     # Parts are compressed already: the server would only try in vain.
     connection.execute(text(f"ALTER TABLE {tables.bodies.name} ALTER COLUMN bytes SET STORAGE EXTERNAL"))
     row = {"id": tables.META_ID, "format": tables.FORMAT, "ledger": ledger, "epoch": 0, "genesis": genesis}

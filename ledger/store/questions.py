@@ -7,7 +7,7 @@ expression for the one case in which it matters, a failure: asked the long way, 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Dialect, Engine, Select, bindparam, select
 
@@ -19,21 +19,30 @@ _DAMAGE = (ValueError, TypeError, OverflowError, MemoryError)
 """What a driver may raise over a cell that holds what it should not."""
 
 
+class _Written(NamedTuple):
+    """A statement's text, the order of its values if they have no names there, and those that it says itself."""
+
+    text: str
+    order: Sequence[str] | None
+    fixed: dict[str, Any]
+
+
 class Question:
     """One reading statement with named values."""
 
     def __init__(self, query: Select[Any]) -> None:
         """Ask ``query``."""
         self.query = query
-        self._written: dict[str, tuple[str, Sequence[str] | None]] = {}
+        self._written: dict[str, _Written] = {}
 
     def ask(self, engine: Engine, **values: int) -> list[Any] | None:
         """Give the rows, as the driver has them, in a transaction of its own; ``None`` when it has failed."""
-        text, order = self._for(engine.dialect)
+        text, order, fixed = self._for(engine.dialect)
+        given = fixed | values
         connection = engine.raw_connection()
         try:
             cursor = connection.cursor()
-            cursor.execute(text, values if order is None else tuple(values[name] for name in order))
+            cursor.execute(text, given if order is None else tuple(given[name] for name in order))
             return list(cursor.fetchall())
         except (engine.dialect.loaded_dbapi.Error, *_DAMAGE):
             connection.invalidate()
@@ -41,12 +50,12 @@ class Question:
         finally:
             connection.close()
 
-    def _for(self, dialect: Dialect) -> tuple[str, Sequence[str] | None]:
-        """Give the statement in a database's own words, and the order of the values if they have no names there."""
+    def _for(self, dialect: Dialect) -> _Written:
+        """Write the statement in a database's own words, once."""
         written = self._written.get(dialect.name)
         if written is None:
             compiled: Any = self.query.compile(dialect=dialect)
-            written = str(compiled), compiled.positiontup
+            written = _Written(str(compiled), compiled.positiontup, compiled.params)
             self._written[dialect.name] = written
         return written
 

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, insert
 from sqlalchemy.exc import DBAPIError
@@ -27,9 +28,10 @@ from ledger import genesis as genesis_format
 from ledger.errors import Conflict, IntegrityFailure, InvariantViolation, NotFound, Unavailable
 from ledger.runtime import Runtime
 from ledger.store import tables
+from ledger.store.side import SideDatabase
 from ledger.store.sql import SqlStore
 
-__all__ = ["SqliteStore"]
+__all__ = ["SqliteStore", "side_database"]
 
 BUSY_TIMEOUT_S = 5
 READER_COUNT_MAX = 8
@@ -198,6 +200,30 @@ def _engine(path: Path, *, connection_count: int, begin: str, is_reader: bool) -
         connection.exec_driver_sql(begin)
 
     return engine
+
+
+def side_database(path: Path) -> SideDatabase:
+    """Give the database for projections that lies in a file of its own; a crash may cost its last transactions."""
+
+    def connect() -> sqlite3.Connection:
+        connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=BUSY_TIMEOUT_S)
+        for pragma in ("journal_mode=WAL", "synchronous=NORMAL"):
+            connection.execute(f"PRAGMA {pragma}").close()
+        return connection
+
+    pool: dict[str, Any] = {"pool_size": READER_COUNT_MAX, "max_overflow": 0, "pool_timeout": BUSY_TIMEOUT_S}
+    engine = create_engine("sqlite://", creator=connect, poolclass=QueuePool, **pool)
+
+    @event.listens_for(engine, "begin")
+    def _(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    def clear() -> None:
+        engine.dispose()
+        for suffix in ("", "-wal", "-shm"):
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+    return SideDatabase(engine, _failure, clear)
 
 
 def _checkpoint(engine: Engine) -> None:
