@@ -16,6 +16,7 @@ from ledger import posting
 from ledger.transfers import Flag, Result
 from tests.property.drivers import Pair, Trio
 from tests.property.model import Command
+from tests.property.steps import take_steps
 from tests.property.universe import (
     ACCOUNTS,
     CLASSES,
@@ -238,7 +239,7 @@ def test_the_kernel_agrees_with_the_model_for_long() -> None:
 def test_compiled_and_plain_agree_for_long() -> None:
     """Ten million random commands (HUGANG_RANDOM_COMMANDS) give the same records and money compiled and plain."""
     seed = int(os.environ.get("HUGANG_SEED", "2"))
-    count = int(os.environ.get("HUGANG_RANDOM_COMMANDS", "300000"))
+    count = int(os.environ.get("HUGANG_RANDOM_COMMANDS", "10000000"))
     generator = np.random.default_rng(seed)
     done = 0
     while done < count:
@@ -251,3 +252,11 @@ def test_compiled_and_plain_agree_for_long() -> None:
         assert pair.states[0].money_digest() == pair.states[1].money_digest()
         done += pair.position
     sys.stdout.write(f"seed {seed}: {done} records" + "\n")
+
+
+@pytest.mark.long
+def test_a_million_steps_agree() -> None:
+    """A million steps of the state machine (HUGANG_STEPS), each compared with the model, compiled and plain."""
+    seed = int(os.environ.get("HUGANG_SEED", "1"))
+    count = int(os.environ.get("HUGANG_STEPS", "1000000"))
+    assert take_steps(PostingMachine, count, first_seed=seed) >= count
