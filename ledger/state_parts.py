@@ -30,6 +30,7 @@ from ledger.holds import HOLD, HOLD_LINK
 from ledger.meters import CLASS_LIMIT, METER, year_start
 from ledger.registry import ENTRY, Array, Growable, Registry, aligned_zeros
 from ledger.reversals import REVERSAL
+from ledger.soundness import check_tables
 from ledger.state import State
 
 __all__ = ["DTYPES", "Read", "restore_state", "state_arrays"]
@@ -102,7 +103,7 @@ def restore_state(hash_key: bytes, read: Read) -> State:
     try:
         state.registry = Registry.restore(hash_key, parts["ids"][0], counts["ids"])
         state.sweep_deadlines()
-        state.check()
+        check_tables(state)
     except (InvariantViolation, IndexError) as error:
         raise _unsound(str(error)) from error
     return state

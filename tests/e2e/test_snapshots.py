@@ -19,10 +19,10 @@ from gateway.cli.exits import ExitCode
 from gateway.node import Node
 from gateway.snapshots import SNAPSHOT_FOLDER, Made, SnapshotKeeper, make_snapshot
 from ledger.errors import LedgerError, Unavailable
-from ledger.machine import Machine
 from ledger.runtime import SystemRuntime
-from ledger.snapshot import Snapshots, machine_parts
+from ledger.snapshot import Snapshots
 from tests.network_fixture import Network, running_network
+from tests.snapshot_fixture import parts_of
 
 TIME_S_MAX = 60
 
@@ -44,11 +44,6 @@ def pay(network: Network) -> None:
 def folder_of(network: Network, ledger: str = "SH") -> Snapshots:
     """Give a node's snapshots."""
     return Snapshots(network.folder.node(ledger) / SNAPSHOT_FOLDER, runtime=network.runtime)
-
-
-def parts_of(machine: Machine) -> dict[str, bytes]:
-    """Give all that a machine is."""
-    return {name: b"".join(pieces) for name, pieces in machine_parts(machine).items()}
 
 
 def restart(network: Network, ledger: str = "SH") -> Node:

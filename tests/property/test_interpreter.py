@@ -23,8 +23,10 @@ from gateway.schemas import date
 from ledger.errors import Unauthenticated
 from ledger.transfers import Result
 from settlement import drafts
+from settlement.interpreter import Settlement
 from settlement.repeats import difference, request_of, requests_of
-from tests.settlement_fixture import World, issuance, money, public_key_of, uetr_of
+from tests.settlement_fixture import World, issuance, key_of, money, public_key_of, uetr_of
+from tests.snapshot_fixture import parts_of, reborn
 
 WALLETS = ("SH/ann/CNY", "SH/ben/CNY", "SH/cai/CNY", "HK/dan/CNY", "HK/dan/HKD", "HK/eva/CNY", "HK/eva/HKD")
 BANK = {"ann": "ALPHA", "ben": "ALPHA", "cai": "BETA", "dan": "GAMMA", "eva": "DELTA"}
@@ -322,6 +324,15 @@ class TwoLedgers(RuleBasedStateMachine):
                 left[wait.quote] -= wait.received
         return found
 
+    @rule(ledger=st.sampled_from(["SH", "HK"]))
+    def keep_and_go_on(self, ledger: str) -> None:
+        """Keep a ledger in a snapshot, and go on with what comes back."""
+        node = self.world.node(ledger)
+        if node.machine.is_exact:
+            settlement = Settlement(node.machine.genesis)
+            node.machine = reborn(node.machine, settlement, key_of(f"NODE-{ledger}"))
+            node.settlement = settlement
+
     # --- what always holds --------------------------------------------------------------------------------------------
 
     @invariant()
@@ -354,6 +365,7 @@ class TwoLedgers(RuleBasedStateMachine):
             again = node.replayed(compiled=False)
             assert again.machine.state.money_digest() == node.machine.state.money_digest()
             assert again.machine.frontier.root() == node.machine.frontier.root()
+            assert parts_of(again.machine) == parts_of(node.machine)
             for name in ("refunded", "openings", "quotes", "current", "incoming_waiting"):
                 assert getattr(again.book, name) == getattr(node.book, name)
             for window, before in node.book.windows.items():

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 from collections.abc import Coroutine, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +19,7 @@ from ledger.errors import Conflict, Forbidden
 from ledger.machine import Admitted, Answer, Machine
 from ledger.messages import Message
 from ledger.runtime import SECOND_NS, ManualRuntime
+from ledger.snapshot import Snapshots
 from ledger.store import MemoryStore
 from ledger.transfers import TRANSFER, Flag
 from ledger.writer import open_machine
@@ -25,11 +28,13 @@ from tests.ledger_fixture import (
     HASH_KEY,
     FixtureInterpreter,
     make_runtime,
+    private_key,
     register_body,
     request,
     statement,
     transfer,
 )
+from tests.snapshot_fixture import parts_of
 from tests.writer_fixture import ACCOUNTS, Node
 
 POINTS = (
@@ -71,6 +76,8 @@ class WriterHistory(RuleBasedStateMachine):
         self.runtime: ManualRuntime = make_runtime(on_crossing=self.cross)
         self.store = MemoryStore(GENESIS_BYTES, runtime=self.runtime)
         self.node: Node | None = None
+        self.folder = tempfile.TemporaryDirectory()
+        self.snapshots = Snapshots(Path(self.folder.name), runtime=make_runtime())
 
     def cross(self, point: str) -> None:
         """Die when it was planned."""
@@ -85,7 +92,9 @@ class WriterHistory(RuleBasedStateMachine):
     def start(self) -> None:
         """Open what is stored and start a writer on it."""
         self.store = self.store.reopened(runtime=self.runtime)
-        machine = open_machine(self.store, FixtureInterpreter, HASH_KEY, compiled=False)
+        whole = open_machine(self.store, FixtureInterpreter, HASH_KEY, compiled=False)
+        machine = open_machine(self.store, FixtureInterpreter, HASH_KEY, snapshots=self.snapshots, compiled=False)
+        assert parts_of(machine) == parts_of(whole)
         self.node = Node(self.runtime, self.store, machine)
         self.run(self.node.writer.start())
 
@@ -142,6 +151,12 @@ class WriterHistory(RuleBasedStateMachine):
         self.run(self.living.writer.stop())
         self.start()
 
+    @rule()
+    def keep(self) -> None:
+        """Let another process follow the journal beside the writer, and keep what it finds."""
+        machine = open_machine(self.store, FixtureInterpreter, bytes(16), snapshots=self.snapshots, compiled=False)
+        self.snapshots.save(machine, private_key("node"))
+
     @rule(seconds=st.sampled_from([1, HOLD_S, 25]))
     def wait(self, seconds: int) -> None:
         """Let time pass on an idle node."""
@@ -191,6 +206,7 @@ class WriterHistory(RuleBasedStateMachine):
             if self.node is not None:
                 self.close_and_compare(self.node)
         finally:
+            self.folder.cleanup()
             self.loop.close()
 
     def close_and_compare(self, node: Node) -> None:

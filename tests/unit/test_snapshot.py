@@ -22,7 +22,7 @@ from ledger.errors import IntegrityFailure, InvariantViolation, Unavailable
 from ledger.machine import Machine
 from ledger.meters import ClassLimits, business_day
 from ledger.reopen import open_machine
-from ledger.snapshot import ASIDE, KEPT_COUNT, Snapshots, machine_parts
+from ledger.snapshot import ASIDE, KEPT_COUNT, Snapshots
 from ledger.snapshot_file import SnapshotFile, write_snapshot
 from ledger.store import MemoryStore
 from tests.ledger_fixture import (
@@ -39,6 +39,7 @@ from tests.ledger_fixture import (
     statement,
     transfer,
 )
+from tests.snapshot_fixture import parts_of
 
 NODE = private_key("node")
 PUBLIC = bytes.fromhex(public_hex("node"))
@@ -49,11 +50,6 @@ OTHER_KEY = bytes(range(100, 116))
 def folder_of(path: Path) -> Snapshots:
     """Give the folder of snapshots below a path."""
     return Snapshots(path / "snapshots", runtime=make_runtime())
-
-
-def parts_of(machine: Machine) -> dict[str, bytes]:
-    """Give the bytes of all parts of a machine: what makes two machines the same."""
-    return {name: b"".join(pieces) for name, pieces in machine_parts(machine).items()}
 
 
 def assert_same(one: Machine, other: Machine) -> None:
