@@ -13,7 +13,7 @@ SOURCES := $(PACKAGES) tests
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help setup demo up down clean distclean test test-long check bench curves peers faults docs wheel lock postgres
+.PHONY: help setup demo up down clean distclean test test-long coverage check bench curves peers faults docs wheel lock postgres
 
 help: ## List the targets, each with one sentence.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -59,6 +59,14 @@ test: setup ## Run the fast tests.
 
 test-long: setup ## Run every test, the long ones and the faults too, with branch coverage of ledger and settlement.
 	$(BIN)/python -m pytest -m '' --hypothesis-profile=long --cov --cov-report=term-missing:skip-covered
+
+# The kernels as plain Python, because a compiled line is not seen; then everything else.
+KERNEL_TESTS := $(addprefix tests/unit/test_,$(addsuffix .py,posting holds chains precedence hold_groups reversals balancing \
+	meters limits asof packing sections columns state registry recall days windows))
+
+coverage: setup ## Run the fast tests with branch coverage of ledger and settlement, the kernels uncompiled.
+	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest --cov --cov-report= $(KERNEL_TESTS)
+	$(BIN)/python -m pytest --cov --cov-append --cov-report=term-missing:skip-covered
 
 check: setup ## Check format, lint, types, layers and the fast tests.
 	$(BIN)/ruff format --check $(SOURCES)

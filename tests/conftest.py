@@ -7,11 +7,16 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numba
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.postgresql_server import PostgresqlServer, new_server, remove
 from tests.store_places import Database, PostgresqlPlace, SqlitePlace
+
+if numba.config.DISABLE_JIT:  # type: ignore[attr-defined] # set while numba.config runs
+    np.seterr(over="ignore")  # the hash of ids wraps on purpose; compiled it does so silently
 
 LOOPBACK_HOSTS = frozenset({"", "127.0.0.1", "::1", "localhost"})
 NETWORK_EVENTS = frozenset({"socket.bind", "socket.connect", "socket.getaddrinfo", "socket.sendto"})

@@ -10,8 +10,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, run_state_mach
 
 __all__ = ["take_steps"]
 
-RUN_COUNT = 500
-"""Examples of one call of Hypothesis: it stops by itself when it has seen all of a small machine."""
+RUN_COUNT_MAX = 500
+"""Runs under one seed."""
 
 
 def take_steps(machine: type[RuleBasedStateMachine], count: int, *, first_seed: int, steps_a_run: int = 100) -> int:
@@ -30,7 +30,7 @@ def take_steps(machine: type[RuleBasedStateMachine], count: int, *, first_seed: 
         run_state_machine_as_test(
             Counted,
             settings=settings(
-                max_examples=RUN_COUNT,
+                max_examples=min(RUN_COUNT_MAX, 1 + (count - Counted.taken) // steps_a_run),
                 stateful_step_count=steps_a_run,
                 deadline=None,
                 database=None,
