@@ -112,6 +112,8 @@ class NodeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     """The file of the journal, or the URL of a PostgreSQL database; see docs/stores.md."""
     snapshot_interval: Annotated[int, msgspec.Meta(ge=0, lt=2**53)] = 2**22
     """Positions of the journal between two snapshots, which make a start quick; zero for none. See docs/stores.md."""
+    projection_interval_s: Annotated[int, msgspec.Meta(ge=0, le=86400)] = 0
+    """Bring the SQL tables beside the journal up to date this often; zero for only when ``hugang project`` does."""
     limits: Limits = Limits()
 
 

@@ -16,6 +16,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from gateway import peer
 from gateway.admission import Admission, authorities_of
 from gateway.config import NodeConfig, load_genesis, load_key, load_node_config
+from gateway.projection.database import Projection
+from gateway.projection.keeper import Keeper
 from gateway.recent import RecentBlocks
 from gateway.snapshots import SNAPSHOT_FOLDER, SnapshotKeeper
 from ledger import genesis as genesis_documents
@@ -94,6 +96,8 @@ class Node:
         )
         self.authorities = authorities_of(config.host, config.port, config.authorities)
         self.is_serving = False
+        self.projection: Keeper | None = None
+        """Keeps the SQL tables beside the journal, if the settings ask for it."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._halting: asyncio.Task[None] | None = None
         self._asking: asyncio.Task[None] | None = None
@@ -141,7 +145,7 @@ class Node:
                 cell=FileCell(folder / COSIGNED_FILE, runtime=runtime),
                 runtime=runtime,
             )
-            return cls(
+            node = cls(
                 config=settings,
                 private_key=private_key,
                 store=store,
@@ -154,11 +158,20 @@ class Node:
                 keeper=SnapshotKeeper(folder, store, machine, runtime, interval=settings.snapshot_interval),
                 runtime=runtime,
             )
+            if settings.projection_interval_s:
+                node.projection = Keeper(
+                    Projection.open(settings.database, folder),
+                    store=node.store,
+                    writer=node.writer,
+                    runtime=runtime,
+                    interval_s=settings.projection_interval_s,
+                )
         except BaseException:
             if points is not None:
                 points.close()
             store.close()
             raise
+        return node
 
     @property
     def book(self) -> Book:
@@ -206,6 +219,8 @@ class Node:
         except BaseException:
             await self.stop()
             raise
+        if self.projection is not None:
+            self.projection.start()
         self.is_serving = True
 
     async def stop(self) -> None:
@@ -214,6 +229,8 @@ class Node:
         if self._asking is not None:
             self._asking.cancel()
             await asyncio.wait([self._asking])
+        if self.projection is not None:
+            await self.projection.stop()
         if self._halting is not None:
             await asyncio.wait([self._halting])
         await self.keeper.stop()

@@ -45,6 +45,7 @@ COMMANDS = (
     "receipt",
     "balance-proof",
     "verify-receipt",
+    "project",
     "doctor",
 )
 """In the order in which ``--help`` lists them."""
