@@ -5,6 +5,9 @@ transfers have been, it is killed, by its process number and without warning, wh
 opens the folder. Its clock starts before it has loaded anything; it ends when the node serves. Then it looks up every
 message that was acknowledged: in its place, with its key and all its records.
 
+The folder is opened twice: by a replay of the whole journal, and from a snapshot that ``hugang snapshot`` has made of
+it meanwhile. A node whose last snapshot is older lies between the two.
+
 ``python -m benchmarks.reopen write FOLDER COUNT`` and ``… open FOLDER`` are these two processes.
 """
 
@@ -66,6 +69,8 @@ def measure(*, runs: int, form: Form) -> Figure:
         },
         stages={name: [run[name] for run in found] for name in ("load_s", "open_s", "start_s")},
         from_open=part([run["from_open_s"] for run in found]),
+        with_snapshot=part([run["with_snapshot_s"] for run in found]),
+        with_snapshot_from_open=part([run["with_snapshot_from_open_s"] for run in found]),
     )
 
 
@@ -77,25 +82,37 @@ def _once(count: int) -> dict[str, Any]:
         demand(**{kind: size + SPARE_SIZE for kind, size in sizes.items()}, folder=folder)
         answered = _written(folder, count)
         (folder / ACKNOWLEDGED).write_text(json.dumps(answered))
-        started_ns = time.monotonic_ns()
-        done = subprocess.run(_command("open", folder), stdout=subprocess.PIPE, check=False, timeout=TIME_S_MAX)
-        if done.returncode:
-            raise SystemExit("the node could not be opened again")
-        said = json.loads(done.stdout)
-        if said["missing"]:
-            raise SystemExit(f"{said['missing']} acknowledged messages are missing")
-        instants = [started_ns, *(said[name] for name in ("loaded_ns", "opened_ns", "serving_ns"))]
-        load_s, open_s, start_s = (round((b - a) / 1e9, 3) for a, b in itertools.pairwise(instants))
-        return {
+        found = _opened(folder)
+        command = [sys.executable, "-m", "gateway.cli", "snapshot", str(network_folder(folder / "network").node("SH"))]
+        subprocess.run(command, stdout=subprocess.DEVNULL, check=True, timeout=TIME_S_MAX)
+        again = _opened(folder)
+        return found | {
             "acknowledged": sum(records for _, _, records in answered),
-            "transfers": said["transfers"],
-            "missing": said["missing"],
-            "load_s": load_s,
-            "open_s": open_s,
-            "start_s": start_s,
-            "from_open_s": round(open_s + start_s, 3),
-            "serving_s": round((instants[-1] - started_ns) / 1e9, 3),
+            "with_snapshot_s": again["serving_s"],
+            "with_snapshot_from_open_s": again["from_open_s"],
         }
+
+
+def _opened(folder: Path) -> dict[str, Any]:
+    """Let the folder be opened by a process of its own, and give what that said and how long it took."""
+    started_ns = time.monotonic_ns()
+    done = subprocess.run(_command("open", folder), stdout=subprocess.PIPE, check=False, timeout=TIME_S_MAX)
+    if done.returncode:
+        raise SystemExit("the node could not be opened again")
+    said = json.loads(done.stdout)
+    if said["missing"]:
+        raise SystemExit(f"{said['missing']} acknowledged messages are missing")
+    instants = [started_ns, *(said[name] for name in ("loaded_ns", "opened_ns", "serving_ns"))]
+    load_s, open_s, start_s = (round((b - a) / 1e9, 3) for a, b in itertools.pairwise(instants))
+    return {
+        "transfers": said["transfers"],
+        "missing": said["missing"],
+        "load_s": load_s,
+        "open_s": open_s,
+        "start_s": start_s,
+        "from_open_s": round(open_s + start_s, 3),
+        "serving_s": round((instants[-1] - started_ns) / 1e9, 3),
+    }
 
 
 def _written(folder: Path, count: int) -> list[Answered]:

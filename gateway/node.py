@@ -134,7 +134,8 @@ class Node:
                 return settlement[-1]
 
             snapshots = Snapshots(folder / SNAPSHOT_FOLDER, runtime=runtime)
-            machine = open_machine(store, interpreter, runtime.random_bytes(16), snapshots=snapshots, points=points)
+            hash_key = runtime.random_bytes(16)
+            machine = open_machine(store, interpreter, hash_key, snapshots=snapshots, points=points, runtime=runtime)
             tiles = Tiles.open(store, path=folder / TILES_FILE, frontier=machine.frontier)
             log = OwnLog(genesis, private_key=private_key, cell=FileCell(folder / KEPT_FILE, runtime=runtime))
             log.check(tiles, machine.frontier.size)

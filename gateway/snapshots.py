@@ -70,7 +70,7 @@ def make_snapshot(folder: Path, runtime: Runtime) -> Made | None:
     store = open_store_reader(config.database, runtime=runtime, folder=folder)
     try:
         hash_key = runtime.random_bytes(16)
-        machine = open_machine(store, lambda: Settlement(genesis), hash_key, snapshots=snapshots)
+        machine = open_machine(store, lambda: Settlement(genesis), hash_key, snapshots=snapshots, runtime=runtime)
     finally:
         store.close()
     if machine.height in (0, *snapshots.heights()):

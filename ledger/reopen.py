@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future
+from functools import partial
 
 from ledger import genesis as genesis_format
+from ledger import journal
 from ledger.errors import IntegrityFailure, MalformedInput
 from ledger.machine import Interpreter, Machine
 from ledger.points import PointSink
 from ledger.reader import Reader
-from ledger.replay import Follower
+from ledger.replay import Applied, Follower, Prepared
+from ledger.runtime import Lane, Runtime
 from ledger.snapshot import Snapshots
 from ledger.store import Store
 
-__all__ = ["open_machine"]
+__all__ = ["follow", "open_machine"]
+
+AHEAD_COUNT = 3
+"""Runs of blocks that are read ahead of the one that is applied."""
+RUN_COUNT, RUN_SIZE = 64, 2**20
+"""Blocks of a run, and the bytes of bodies with which one ends: small blocks are handed over together."""
+BEHIND_COUNT = 2
+"""Blocks that may wait to be compared."""
+ASIDE_COUNT = 1_024
+"""Records from which on a block is compared on a thread of its own: a smaller one is done before a thread has woken."""
+
+_Run = list[Prepared | IntegrityFailure]
 
 
 def open_machine(
@@ -23,6 +39,7 @@ def open_machine(
     *,
     snapshots: Snapshots | None = None,
     points: PointSink | None = None,
+    runtime: Runtime | None = None,
     compiled: bool = True,
     progress: Callable[[int], None] | None = None,
 ) -> Machine:
@@ -34,6 +51,7 @@ def open_machine(
         hash_key: 16 secret bytes for the id table.
         snapshots: where to begin; what lies before the newest one that stands is not replayed.
         points: given the balance points of each block; no snapshot is used that lies behind what it has.
+        runtime: gives the threads on which blocks are read and compared beside the fold; without one all is done here.
         compiled: whether the compiled kernel is used.
         progress: told each height that has been followed.
 
@@ -58,7 +76,7 @@ def open_machine(
         )
     if machine is None:
         machine = Machine(genesis, interpreter_factory(), hash_key=hash_key, history=history, compiled=compiled)
-    follow(machine, store, points=points, progress=progress)
+    follow(machine, store, points=points, runtime=runtime, progress=progress)
     return machine
 
 
@@ -67,18 +85,102 @@ def follow(
     store: Store,
     *,
     points: PointSink | None = None,
+    runtime: Runtime | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> None:
     """Lead a machine along its journal to the end, comparing everything.
+
+    With a runtime three threads share the work: one reads and hashes the blocks that come, this one applies, and one
+    compares what has been applied and lets the tree grow. Whatever fails first in the journal is what is raised.
 
     Raises:
         IntegrityFailure: the stored journal contradicts itself.
     """
     follower = Follower(machine, check_signatures=False)
-    for encoded in store.blocks(machine.height + 1):
-        _, draft = follower.follow(follower.prepare(encoded))
+
+    def accept(applied: Applied) -> None:
+        """Say what has been found to be the journal's."""
         if points is not None:
-            points.add(machine.height, machine.previous_hash, draft.points)
+            points.add(applied.draft.height, journal.block_hash(applied.prepared.encoded.header), applied.draft.points)
             points.keep_up()
         if progress is not None:
-            progress(machine.height)
+            progress(applied.draft.height)
+
+    if runtime is None:
+        for encoded in store.blocks(machine.height + 1):
+            applied = follower.apply(follower.prepare(encoded))
+            follower.finish(applied)
+            accept(applied)
+        return
+    lanes = runtime.lane("read"), runtime.lane("compare")
+    try:
+        _Pipeline(follower, store, *lanes, accept).run()
+    finally:
+        for lane in lanes:
+            lane.close()
+
+
+class _Pipeline:
+    """Follows a journal on three threads."""
+
+    def __init__(
+        self, follower: Follower, store: Store, read: Lane, compare: Lane, accept: Callable[[Applied], None]
+    ) -> None:
+        self._follower = follower
+        self._blocks = store.blocks(follower.machine.height + 1)
+        self._read = read
+        self._compare = compare
+        self._accept = accept
+        self._ahead: deque[Future[_Run]] = deque()
+        self._behind: deque[tuple[Applied, Future[None]]] = deque()
+
+    def run(self) -> None:
+        """Follow to the end; what is still being compared comes before whatever fails further ahead."""
+        try:
+            while run := self._next():
+                for prepared in run:
+                    if isinstance(prepared, IntegrityFailure):
+                        raise prepared
+                    self._finish(self._follower.apply(prepared))
+        finally:
+            self._settle(0)
+
+    def _next(self) -> _Run:
+        """Give the next blocks, while those behind them are read; none at the end."""
+        while len(self._ahead) < AHEAD_COUNT:
+            self._ahead.append(self._read.submit(self._prepare))
+        return self._ahead.popleft().result()
+
+    def _prepare(self) -> _Run:
+        """Read some blocks and prepare them, on the reading thread; what cannot be read stands in its place."""
+        run: _Run = []
+        size = 0
+        try:
+            for encoded in self._blocks:
+                run.append(self._follower.prepare(encoded))
+                size += len(encoded.body)
+                if size >= RUN_SIZE or len(run) == RUN_COUNT:
+                    break
+        except IntegrityFailure as error:
+            run.append(error)
+        return run
+
+    def _finish(self, applied: Applied) -> None:
+        """Let a block be compared: a small one here and now, unless others are still before it."""
+        if not self._behind and len(applied.draft.transfers) < ASIDE_COUNT:
+            self._follower.finish(applied)
+            self._accept(applied)
+            return
+        finishing = self._compare.submit(partial(self._follower.finish, applied))
+        self._behind.append((applied, finishing))
+        self._settle(BEHIND_COUNT)
+
+    def _settle(self, count: int) -> None:
+        """Wait until no more than ``count`` blocks are being compared; the first that fails is what counts."""
+        while len(self._behind) > count or (self._behind and self._behind[0][1].done()):
+            applied, finishing = self._behind.popleft()
+            error = finishing.exception()
+            if error is not None:
+                self._behind.clear()
+                raise error
+            self._accept(applied)

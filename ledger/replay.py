@@ -20,7 +20,7 @@ from ledger.machine import Admitted, Draft, Machine
 from ledger.sections import Layout
 from ledger.transfers import TRANSFER
 
-__all__ = ["Follower", "Prepared", "Stages"]
+__all__ = ["Applied", "Follower", "Prepared", "Stages"]
 
 
 @dataclass(slots=True)
@@ -48,20 +48,38 @@ class Prepared:
     vouched: frozenset[int]
 
 
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """A block that the fold has taken, and that has not been compared with what the fold made of it."""
+
+    prepared: Prepared
+    header: Header
+    places: Layout
+    draft: Draft
+    failure: IntegrityFailure | None
+
+
 @dataclass(slots=True)
 class Follower:
-    """Leads a machine along a journal. ``clock_ns`` only measures; results never depend on it."""
+    """Leads a machine along a journal. ``clock_ns`` only measures; results never depend on it.
+
+    ``follow`` does everything for one block. Its two halves may overlap: while one thread compares a block and lets the
+    tree grow (``finish``), another may ``apply`` the next, as the writer does. Each half goes through the blocks in
+    order, and only what ``finish`` has accepted is the journal's.
+    """
 
     machine: Machine
     check_signatures: bool
     clock_ns: Callable[[], int] = lambda: 0
     stages: Stages = field(default_factory=Stages)
     _node_key: bytes = field(init=False)
+    _applied_hash: bytes = field(init=False)
 
     def __post_init__(self) -> None:
         """Take the node's key from the genesis."""
         genesis = self.machine.genesis
         self._node_key = bytes.fromhex(genesis.node(genesis.ledger).public_key)
+        self._applied_hash = self.machine.previous_hash
 
     def prepare(self, encoded: EncodedBlock) -> Prepared:
         """Check the seal, the body's hash and, if they are asked for, the clients' signatures; never fails."""
@@ -85,23 +103,42 @@ class Follower:
             IntegrityFailure: the block is not what belongs here. ``position`` is the first record that is wrong, or the
                 block's first position when it is the header or the framing. The machine is of no use any more.
         """
+        applied = self.apply(prepared)
+        self.finish(applied)
+        return applied.header, applied.draft
+
+    def apply(self, prepared: Prepared) -> Applied:
+        """Do the first half: hold the header against its place and let the fold take the messages.
+
+        Raises:
+            IntegrityFailure: as for ``follow``; if an earlier block has not been finished, that comes first.
+        """
         encoded = prepared.encoded
         header = self._header(prepared)
         places = self._layout(header, encoded.body)
         started_ns, admitted_before_ns = self.clock_ns(), self.stages.admit_ns
         feed = _Feed(self, prepared, places)
         draft = self.machine.apply(feed.admitted(), header.timestamp_ns)
-        folded_ns = self.clock_ns()
-        self._compare(encoded, places, draft, feed.failure)
+        self._applied_hash = journal.block_hash(encoded.header)
+        self.stages.fold_ns += self.clock_ns() - started_ns - (self.stages.admit_ns - admitted_before_ns)
+        return Applied(prepared, header, places, draft, feed.failure)
+
+    def finish(self, applied: Applied) -> None:
+        """Do the second half: hold the block against what the fold made of it, let the tree grow, and go on from it.
+
+        Raises:
+            IntegrityFailure: as for ``follow``.
+        """
+        prepared, header, draft = applied.prepared, applied.header, applied.draft
+        encoded, started_ns = prepared.encoded, self.clock_ns()
+        self._compare(encoded, applied.places, draft, applied.failure)
         if not prepared.is_intact:
             first = header.first_position
             sentence = "The body does not match its header."
             raise IntegrityFailure("BODY_HASH", sentence, block=header.height, position=first)
         self._compare_header(encoded, header, draft)
         self.machine.seal(journal.block_hash(encoded.header))
-        self.stages.fold_ns += folded_ns - started_ns - (self.stages.admit_ns - admitted_before_ns)
-        self.stages.compare_ns += self.clock_ns() - folded_ns
-        return header, draft
+        self.stages.compare_ns += self.clock_ns() - started_ns
 
     def _examine(self, body: bytes, header: Header) -> tuple[bool, frozenset[int]]:
         """Say whether a body is intact and which messages are vouched for.
@@ -146,7 +183,7 @@ class Follower:
         machine = self.machine
         if header.ledger != machine.genesis.ledger:
             raise self._bad("BLOCK_LEDGER", "The block belongs to another ledger.", ledger=header.ledger)
-        if header.previous_hash != machine.previous_hash:
+        if header.previous_hash != self._applied_hash:
             raise self._bad("BLOCK_CHAIN", "The block does not follow the one before it.", claims=header.height)
         if (header.height, header.first_position) != (machine.height + 1, machine.position):
             raise self._bad("BLOCK_PLACE", "The block claims another place.", claims=header.height)
