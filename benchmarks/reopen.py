@@ -152,6 +152,7 @@ async def _write(folder: Path, count: int) -> None:
             print(admitted.envelope.idempotency_key, answer.position, answer.count, flush=True)
 
     async with working_bank(folder / "network", Workload().account_count) as bank:
+        await bank.side.node.keeper.stop()  # the first opening shall find no snapshot
         for start in range(0, 2 * count, GROUP_COUNT):
             commands = batches(bank, Workload(), batch=BATCH, total=GROUP_COUNT, first_id=1 + start)
             signed = iter([bank.message(batch) for batch in commands])

@@ -73,6 +73,9 @@ def test_what_grows_is_measured() -> None:
             assert 0 < times["p50_us"] <= times["p99_us"]
 
 
+NAMES = ("with_snapshot", "with_snapshot_from_open")
+
+
 def test_reopening_is_measured() -> None:
     """P12 kills a node that writes, opens its journal again, and misses nothing."""
     found = measured("P12")["P12"]
@@ -80,6 +83,7 @@ def test_reopening_is_measured() -> None:
     assert all(count >= 2**17 for count in found["conditions"]["transfers_acknowledged"])
     assert set(found["stages"]) == {"load_s", "open_s", "start_s"}
     assert all(all_s > open_s for all_s, open_s in zip(found["runs"], found["from_open"]["runs"], strict=True))
+    assert all(whole > part > 0 for whole, part in zip(*(found[name]["runs"] for name in NAMES), strict=True))
 
 
 def test_reopening_notices_what_is_missing(tmp_path: Path) -> None:
