@@ -137,15 +137,11 @@ def _limits(view: LimitsView) -> dict[str, Any]:
         name: {"maximum": _text(top), "used": str(used), "left": None if top is None else str(max(0, top - used))}
         for name, top, used in parts
     }
-    return {"payment": {"maximum": _text(view.payment)}, **body, "business_day": _date(view.day_counted)}
+    return {"payment": {"maximum": _text(view.payment)}, **body, "business_day": date(view.day_counted)}
 
 
 def _text(limit: int | None) -> str | None:
     return None if limit is None else str(limit)
-
-
-def _date(day: int) -> str:
-    return (dt.date(1970, 1, 1) + dt.timedelta(days=day)).isoformat()
 
 
 def rules(view: RulesView) -> dict[str, Any]:
@@ -153,7 +149,7 @@ def rules(view: RulesView) -> dict[str, Any]:
     version = view.version
     return {
         "rules": version.rules,
-        "valid_from": _date(version.valid_from),
+        "valid_from": date(version.valid_from),
         "asset": view.asset,
         "state": view.state,
         "position": version.position,

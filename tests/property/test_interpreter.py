@@ -1,5 +1,8 @@
 """Random days on two ledgers against a model of plain dictionaries, written from ``docs/accounts.md`` alone.
 
+Limits have a model of their own, ``limits_model``: some wallets of Shanghai get a class, whose rules change from day to
+day, and participants of both ledgers net debit caps.
+
 The model knows what each customer has, what waits in the open window, and what a quote has left; it says beforehand how
 every message must end. After every step the machines must agree with it and keep I1 to I4, I11, I12 and the balance of
 every book; at the end each journal is replayed by the plain loop and must give the same money, the same tree and the
@@ -21,11 +24,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from gateway.schemas import date
 from ledger.errors import Unauthenticated
+from ledger.meters import business_day, business_day_start_ns
 from ledger.transfers import Result
 from settlement import drafts
 from settlement.interpreter import Settlement
 from settlement.repeats import difference, request_of, requests_of
-from tests.settlement_fixture import World, issuance, key_of, money, public_key_of, uetr_of
+from tests.property.limits_model import Limits, LimitsModel
+from tests.settlement_fixture import CREATED_NS, World, issuance, key_of, money, public_key_of, uetr_of
 from tests.snapshot_fixture import parts_of, reborn
 
 WALLETS = ("SH/ann/CNY", "SH/ben/CNY", "SH/cai/CNY", "HK/dan/CNY", "HK/dan/HKD", "HK/eva/CNY", "HK/eva/HKD")
@@ -33,6 +38,13 @@ BANK = {"ann": "ALPHA", "ben": "ALPHA", "cai": "BETA", "dan": "GAMMA", "eva": "D
 AMOUNTS = st.one_of(st.integers(1, 9), st.integers(1, 200_000_00), st.just(50_000_00))
 RATES = {"HKD": 108_430_000, "CNY": 92_220_000}
 QUOTE_MAXIMUM = 30_000_00
+METERED = tuple(name for name in WALLETS if name[:2] == "SH")
+"""Wallets that may get a class."""
+FIRST_DAY = business_day(CREATED_NS)
+DAYS_MAX = 300
+"""So that the value dates below stay within a year."""
+TOPS = st.one_of(st.none(), st.integers(7, 150_000_00))
+LIMITS = st.builds(Limits, balance=TOPS, payment=TOPS, day=TOPS, year=TOPS)
 
 
 @dataclass
@@ -47,6 +59,11 @@ class Wait:
     received: int
     quote: str
     refund_of: str
+
+
+def bank_of(name: str) -> tuple[str, str]:
+    """Give the bank of a wallet, and its asset."""
+    return BANK[name.split("/")[1]], name[-3:]
 
 
 class TwoLedgers(RuleBasedStateMachine):
@@ -80,7 +97,11 @@ class TwoLedgers(RuleBasedStateMachine):
         self.refunded: dict[str, int] = {}
         self.fees: dict[str, int] = {}
         self.closed: set[str] = set()
+        self.limits = LimitsModel(FIRST_DAY)
         self.asked: list[tuple[Wait, dict[str, Any], int]] = []
+        self.bring(Limits(balance=150_000_00, payment=60_000_00, day=80_000_00, year=120_000_00), 0)
+        for name in METERED[:2]:
+            self.classify(name, is_member=True)
 
     # --- the model ----------------------------------------------------------------------------------------------------
 
@@ -101,17 +122,33 @@ class TwoLedgers(RuleBasedStateMachine):
             if self.refunded.get(wait.refund_of, 0) + wait.amount > amount:
                 return Result.REFUND_EXCEEDED
         converts = bool(wait.quote) and wait.debtor[:2] == "HK"
+        debtor, creditor = wait.debtor, wait.creditor
+        across = debtor[:2] != creditor[:2]
+        same_book = not across and BANK[debtor.split("/")[1]] == BANK[creditor.split("/")[1]]
+        is_full = not across and self.limits.is_full(creditor, self.has[creditor], wait.received)
+        beyond = self.limits.refusal(debtor, wait.amount)
+        fee_beyond = self.limits.refusal(debtor, wait.fee, before=wait.amount) if wait.fee else Result.OK
         rules = (
             (converts and wait.received == 0, Result.CONVERTED_TO_ZERO),
             (converts and wait.received > QUOTE_MAXIMUM, Result.QUOTE_EXHAUSTED),
             (wait.debtor == wait.creditor, Result.SAME_ACCOUNT),
             (wait.debtor in self.closed, Result.DEBIT_CLOSED),
             (self.free(wait.debtor) < wait.amount, Result.DEBIT_LIMIT),
+            ((is_full and same_book) or (across and self.is_over_cap(wait)), Result.CREDIT_MAXIMUM),
+            (beyond is not Result.OK, beyond),
             (converts and self.free(f"FX/{wait.quote or 'CNY'}") < wait.received, Result.PROVIDER_LIMIT),
+            (is_full, Result.CREDIT_MAXIMUM),
             (converts and self.left.get(wait.quote, 0) < wait.received, Result.QUOTE_EXHAUSTED),
             (self.free(wait.debtor) < wait.amount + wait.fee, Result.DEBIT_LIMIT),
+            (fee_beyond is not Result.OK, fee_beyond),
         )
         return next((reason for holds, reason in rules if holds), Result.OK)
+
+    def is_over_cap(self, wait: Wait) -> bool:
+        """Whether the payer's participant would owe more to windows than its cap."""
+        bank = bank_of(wait.debtor)
+        owed = sum(other.amount for other in self.waits if bank_of(other.debtor) == bank)
+        return bank in self.limits.caps and owed + wait.amount > self.limits.caps[bank]
 
     def settle_one(self, wait: Wait) -> None:
         """Move what a settled payment moves."""
@@ -127,6 +164,7 @@ class TwoLedgers(RuleBasedStateMachine):
 
     def take(self, wait: Wait) -> None:
         """Take note of a payment that its ledger has accepted."""
+        self.limits.count(wait.uetr, wait.debtor, wait.amount + wait.fee)
         if wait.refund_of:
             self.refunded[wait.refund_of] = self.refunded.get(wait.refund_of, 0) + wait.amount
         if wait.quote and wait.debtor[:2] == "HK":
@@ -138,6 +176,7 @@ class TwoLedgers(RuleBasedStateMachine):
 
     def drop(self, wait: Wait) -> None:
         """Undo what a payment holds."""
+        self.limits.give_back(wait.uetr)
         if wait.refund_of:
             self.refunded[wait.refund_of] -= wait.amount
         if wait.quote and wait.debtor[:2] == "HK":
@@ -188,6 +227,7 @@ class TwoLedgers(RuleBasedStateMachine):
         more = {"value_date": value_date} if value_date else {}
         self.send(debtor.split("/")[1], [self.make(debtor, creditor, amount, fee, "", **more)])
 
+    @precondition(lambda self: self.limits.day == FIRST_DAY)
     @rule(debtor=st.sampled_from(WALLETS), value_date=st.sampled_from(["2024-06-15", "2026-06-30"]))
     def pay_too_far_away(self, debtor: str, value_date: str) -> None:
         """Ask for a value date more than a year from the first day: nothing is journaled."""
@@ -261,14 +301,10 @@ class TwoLedgers(RuleBasedStateMachine):
         self.world.sh.post("PBOC", "/v1/issuances", {"issuances": [issuance(bank, amount, name=str(next(self.names)))]})
 
     @rule(name=st.sampled_from(WALLETS), to=st.sampled_from(WALLETS))
-    def empty(self, name: str, to: str) -> None:
-        """Pay everything that nothing holds to another wallet of the same kind."""
+    def close_or_reopen(self, name: str, to: str) -> None:
+        """Close an open wallet, emptied first if another takes it, or open a closed one; with money it stays open."""
         if name != to and (name[:2], name[-3:]) == (to[:2], to[-3:]) and self.free(name):
             self.send(name.split("/")[1], [self.make(name, to, self.free(name), 0, "")])
-
-    @rule(name=st.sampled_from(WALLETS))
-    def close_or_reopen(self, name: str) -> None:
-        """Close an open wallet, or open a closed one again; what still has money stays open."""
         ledger, owner, asset = name.split("/")
         node, bank = self.world.node(ledger), BANK[owner]
         body = {"accounts": [node.address(f"WALLET.{owner}", asset)]}
@@ -283,6 +319,51 @@ class TwoLedgers(RuleBasedStateMachine):
             node.post(bank, "/v1/accounts/closings", body)
             self.closed.add(name)
 
+    @rule(limits=LIMITS, wait_days=st.sampled_from([0, 0, 1]))
+    def bring(self, limits: Limits, wait_days: int) -> None:
+        """Bring a version of the rules that holds from today, tomorrow, or the day on which the last one begins."""
+        begins = max([self.limits.day + wait_days, *(day for day, _ in self.limits.versions[-1:])])
+        entry = {name: None if top is None else str(top) for name, top in vars(limits).items()}
+        body = {"rules": "wallets", "valid_from": date(begins), "asset": "CNY", "classes": [{"class": "IV", **entry}]}
+        self.world.sh.post("REGISTRAR-SH", "/v1/rules", body)
+        self.limits.versions.append((begins, limits))
+
+    @rule(name=st.sampled_from(METERED), is_member=st.booleans())
+    def classify(self, name: str, *, is_member: bool) -> None:
+        """Give a wallet the class or take it away, if it is open and the class is in force."""
+        owner = name.split("/")[1]
+        account = self.world.sh.address(f"WALLET.{owner}")
+        body = {"accounts": [{"account": account, "class": "IV" if is_member else None}]}
+        if is_member and self.limits.in_force() is None:
+            assert self.world.sh.refusal(BANK[owner], "/v1/accounts/classes", body).code == "CLASS_NOT_FOUND"
+        elif name in self.closed:
+            assert self.world.sh.refusal(BANK[owner], "/v1/accounts/classes", body).code == "ACCOUNT_CLOSED"
+        else:
+            self.world.sh.post(BANK[owner], "/v1/accounts/classes", body)
+            self.limits.give(name) if is_member else self.limits.members.discard(name)
+
+    @rule(
+        bank=st.sampled_from([("ALPHA", "CNY"), ("BETA", "CNY"), ("GAMMA", "CNY"), ("GAMMA", "HKD"), ("DELTA", "CNY")]),
+        maximum=st.one_of(st.none(), st.integers(0, 100_000_00)),
+    )
+    def cap(self, bank: tuple[str, str], maximum: int | None) -> None:
+        """Cap a participant, or lift its cap."""
+        node = self.world.sh if bank[0] in ("ALPHA", "BETA") else self.world.hk
+        text = None if maximum is None else str(maximum)
+        entry = {"participant": bank[0], "asset": bank[1], "maximum": text}
+        node.post(f"REGISTRAR-{node.ledger}", "/v1/caps", {"caps": [entry]})
+        self.limits.caps.pop(bank, None)
+        self.limits.caps |= {} if maximum is None else {bank: maximum}
+
+    @rule(days=st.sampled_from([1, 1, 200]))
+    def begin_day(self, days: int) -> None:
+        """Let the first block of a later day come in Shanghai."""
+        day = self.limits.day + days
+        if day <= FIRST_DAY + DAYS_MAX:
+            body = {"issuances": [issuance("ALPHA", 1, name=str(next(self.names)))]}
+            self.world.sh.post("PBOC", "/v1/issuances", body, at_ns=business_day_start_ns(day))
+            self.limits.begin_day(day)
+
     @rule(data=st.data())
     def settle(self, data: st.DataObject) -> None:
         """Settle the window, leaving some payments out."""
@@ -292,7 +373,7 @@ class TwoLedgers(RuleBasedStateMachine):
         waits, self.waits = self.waits, []
         for wait in waits:
             if wait.uetr in rejections:
-                view = self.world.sh.view(wait.debtor.split("/")[1], {"uetr": wait.uetr})
+                view = self.world.node(wait.debtor[:2]).view(wait.debtor.split("/")[1], {"uetr": wait.uetr})
                 assert view.reason is rejections[wait.uetr]
                 self.drop(wait)
             elif wait.uetr in left_out:
@@ -306,11 +387,17 @@ class TwoLedgers(RuleBasedStateMachine):
         """Say which payments the payee's ledger will reject, in the order of the list."""
         free = {asset: self.free(f"FX/{asset}") for asset in RATES}
         left = dict(self.left)
+        held = dict(self.has)
         found = {}
         for wait in self.waits:
             if wait.creditor in self.closed:
                 found[wait.uetr] = Result.PAYEE_CLOSED
                 continue
+            if wait.creditor in METERED:
+                if self.limits.is_full(wait.creditor, held[wait.creditor], wait.received):
+                    found[wait.uetr] = Result.CREDIT_MAXIMUM
+                else:
+                    held[wait.creditor] += wait.received
             if not wait.quote or wait.debtor[:2] == "HK":
                 continue
             if wait.received == 0:
@@ -347,6 +434,8 @@ class TwoLedgers(RuleBasedStateMachine):
             account = node.machine.state.account(node.account(f"WALLET.{owner}", asset))
             assert (account.balance, account.available) == (self.has[name], self.free(name)), name
             assert account.is_closed is (name in self.closed)
+            limits = node.machine.state.limits(account.number)
+            assert [limits.day_used, limits.year_used] == self.limits.meters.get(name, [0, 0]), name
         for asset in RATES:
             position = self.world.hk.machine.state.account(self.world.hk.account("POSITION.FX", asset))
             assert (position.balance, position.available) == (self.has[f"FX/{asset}"], self.free(f"FX/{asset}"))
@@ -366,7 +455,7 @@ class TwoLedgers(RuleBasedStateMachine):
             assert again.machine.state.money_digest() == node.machine.state.money_digest()
             assert again.machine.frontier.root() == node.machine.frontier.root()
             assert parts_of(again.machine) == parts_of(node.machine)
-            for name in ("refunded", "openings", "quotes", "current", "incoming_waiting"):
+            for name in ("refunded", "openings", "quotes", "current", "incoming_waiting", "rules", "caps"):
                 assert getattr(again.book, name) == getattr(node.book, name)
             for window, before in node.book.windows.items():
                 for table in ("outgoing", "incoming"):
