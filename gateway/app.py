@@ -22,7 +22,7 @@ from gateway.config import Limits
 from gateway.node import Node
 from gateway.openapi import describe
 from gateway.problems import MEDIA_TYPE, Problem, problem, problem_of
-from gateway.routes import messages, pages, payments, proofs, public, statements, views
+from gateway.routes import histories, messages, pages, payments, proofs, public, statements, views
 from gateway.wire import Exchange, Handler, Message, Receive, Scope, Send, header_size, problem_reply, send_reply
 from ledger.errors import IntegrityFailure, InvariantViolation, LedgerError
 from ledger.runtime import Runtime
@@ -180,8 +180,9 @@ def create_app(node: Node) -> FastAPI:
         halt=node.halt,
     )
     app.state.node = node
-    for router in (public.router(node), payments.router(node), proofs.router(node), views.router(node), pages.router()):
-        app.include_router(router)
+    for routes in (public, payments, proofs, views, histories):
+        app.include_router(routes.router(node))
+    app.include_router(pages.router())
     return app
 
 

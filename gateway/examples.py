@@ -23,6 +23,7 @@ __all__ = [
     "RECORD",
     "RESULT",
     "RULES",
+    "TRANSFER",
     "TRIAL_BALANCE",
     "UETR",
     "WALLET_HK",
@@ -155,6 +156,22 @@ RECORD: dict[str, Any] = {
     "leg": "PAYER",
     "window": 7,
     "uetr": UETR,
+}
+TRANSFER: dict[str, Any] = {
+    "id": UETR,
+    "result": "OK",
+    "status": "HOLD_OPEN",
+    "position": 4712,
+    "timestamp": "2026-01-05T08:12:30.123456789Z",
+    "message": 4711,
+    "item": 0,
+    "debit": WALLET_SH,
+    "credit": "SH800000000011",
+    "money": {"asset": "CNY", "amount": "12345"},
+    "kind": "pending",
+    "purpose": "BOOK",
+    "related": None,
+    "value_date": None,
 }
 RESULT: dict[str, Any] = {"item": 0, "uetr": UETR, "result": "OK", "state": "ACCEPTED", "iso_status": "ACSP"}
 TRIAL_BALANCE: dict[str, Any] = {

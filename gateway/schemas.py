@@ -14,10 +14,12 @@ import msgspec
 import numpy as np
 from starlette.responses import Response
 
-from ledger.accounts import address
+from ledger.accounts import ACCOUNT_NUMBER_MAX, address
+from ledger.balances import AccountView as LedgerAccount
 from ledger.genesis import Genesis
 from ledger.journal import Header
 from ledger.reader import History
+from ledger.registry import Entry
 from ledger.transfers import NO_MESSAGE, Flag, Result, Transfers, id_of
 from settlement.legs import Leg, TransferCode, uetr_of
 from settlement.port import WindowView
@@ -26,6 +28,7 @@ from settlement.views import AccountView, LimitsView, ParticipantView, PaymentVi
 __all__ = [
     "account",
     "answer",
+    "balances",
     "date",
     "header",
     "instant",
@@ -36,6 +39,7 @@ __all__ = [
     "quote",
     "records",
     "rules",
+    "transfer",
     "trial_row",
     "uuid_text",
     "window",
@@ -241,11 +245,61 @@ def header(block: Header, block_hash: bytes) -> dict[str, Any]:
 
 def records(history: History, genesis: Genesis, account_number: int, asset: int) -> list[dict[str, Any]]:
     """Write one page of an account's history."""
-    code = next((entry.code for entry in genesis.assets if entry.number == asset), "")
+    code = _asset(genesis, asset)
     return [
         _record(row, position, genesis.ledger, account_number, code)
         for row, position in zip(_rows(history.records), history.positions, strict=True)
     ]
+
+
+def balances(view: LedgerAccount, genesis: Genesis, *, position: int, timestamp_ns: int) -> dict[str, Any]:
+    """Write an account's balances as of a position, on its normal side, with the time of that position's block."""
+    sides = (view.debits_pending, view.credits_pending)
+    pending_out, pending_in = sides if view.is_credit_normal else sides[::-1]
+    return {
+        "address": address(genesis.ledger, view.number),
+        "asset": _asset(genesis, view.asset),
+        "position": position,
+        "timestamp": instant(timestamp_ns),
+        "posted": str(view.balance),
+        "pending_out": str(pending_out),
+        "pending_in": str(pending_in),
+        "available": str(view.available),
+    }
+
+
+def transfer(row: np.void, genesis: Genesis, entry: Entry, *, asset: int, timestamp_ns: int) -> dict[str, Any]:
+    """Write the record that used an id up: what it says, where it stands, and what has become of it since."""
+    message, related = int(row["message"]), id_of(row["related_hi"], row["related_lo"])
+    return {
+        "id": uuid_text(id_of(row["id_hi"], row["id_lo"])),
+        "result": Result(int(row["result"])).name,
+        "status": entry.status.name,
+        "position": entry.position,
+        "timestamp": instant(timestamp_ns),
+        "message": None if message == NO_MESSAGE else message,
+        "item": int(row["item"]),
+        "debit": _address(genesis, int(row["debit"])),
+        "credit": _address(genesis, int(row["credit"])),
+        "money": money(_asset(genesis, asset), int(row["amount"])),
+        "kind": _kind(row),
+        "purpose": _PURPOSES.get(int(row["code"])),
+        "related": uuid_text(related) if related else None,
+        "value_date": date(int(row["value_day"])),
+    }
+
+
+def _asset(genesis: Genesis, number: int) -> str:
+    return next((entry.code for entry in genesis.assets if entry.number == number), "")
+
+
+def _address(genesis: Genesis, number: int) -> str | None:
+    """Write an account's address; a refused record may name what can be no account."""
+    return address(genesis.ledger, number) if 0 < number <= ACCOUNT_NUMBER_MAX else None
+
+
+def _kind(row: np.void) -> str:
+    return next((name for flag, name in _KINDS.items() if int(row["flags"]) & flag), "posted")
 
 
 def _rows(table: Transfers) -> list[np.void]:
@@ -255,7 +309,6 @@ def _rows(table: Transfers) -> list[np.void]:
 def _record(row: np.void, position: int, ledger: str, account_number: int, asset: str) -> dict[str, Any]:
     """Write one record as the account sees it: the other side by its address, the payment by its UETR."""
     is_debit = int(row["debit"]) == account_number
-    kind = next((name for flag, name in _KINDS.items() if int(row["flags"]) & flag), "posted")
     message = int(row["message"])
     body: dict[str, Any] = {
         "position": position,
@@ -263,7 +316,7 @@ def _record(row: np.void, position: int, ledger: str, account_number: int, asset
         "side": "debit" if is_debit else "credit",
         "other": address(ledger, int(row["credit"] if is_debit else row["debit"])),
         "money": money(asset, int(row["amount"])),
-        "kind": kind,
+        "kind": _kind(row),
         "purpose": _PURPOSES.get(int(row["code"])),
         "leg": _LEGS.get(int(row["leg"])),
         "window": int(row["group"]) // 4 or None,

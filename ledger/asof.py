@@ -20,7 +20,7 @@ from ledger.errors import IntegrityFailure
 from ledger.points import POINT_INTERVAL
 from ledger.transfers import Flag, Result
 
-__all__ = ["Counters", "PointLookup", "counters_as_of"]
+__all__ = ["Counters", "PointLookup", "counters_as_of", "last_as_of"]
 
 _ENDS = Flag.POST | Flag.VOID | Flag.EXPIRE
 
@@ -67,17 +67,49 @@ def counters_as_of(
     rows: list[tuple[int, np.void]] = []
     while cursor > counters.last and len(rows) < POINT_INTERVAL:
         row = record(cursor - 1)
-        if row["result"] != Result.OK or account not in (row["debit"], row["credit"]):
+        if not _touches(row, account):
             break
         rows.append((cursor, row))
-        cursor = int(row["debit_previous"] if row["debit"] == account else row["credit_previous"])
+        cursor = _previous(row, account)
     if cursor != counters.last:
-        sentence = "The balance points of an account do not fit its records."
-        raise IntegrityFailure("POINTS_INCOMPLETE", sentence, position=position, account=account)
+        raise _incomplete(account, position)
     for place, row in reversed(rows):
         if place <= position + 1:
             counters = _after(counters, row, account, last=place)
     return counters
+
+
+def last_as_of(account: int, position: int, *, points: PointLookup, last: int, record: Callable[[int], np.void]) -> int:
+    """Give 1 + the position of an account's newest record up to and at a position, 0 if there is none by then.
+
+    Arguments and failures are those of ``counters_as_of``; at most 64 records are read.
+    """
+    after = points.after(account, position)
+    cursor = last if after is None else int(after["last"])
+    for _ in range(POINT_INTERVAL):
+        if cursor <= position + 1:
+            return cursor
+        row = record(cursor - 1)
+        if not _touches(row, account):
+            break
+        cursor = _previous(row, account)
+    if cursor > position + 1:
+        raise _incomplete(account, position)
+    return cursor
+
+
+def _touches(row: np.void, account: int) -> bool:
+    return bool(row["result"] == Result.OK and account in (row["debit"], row["credit"]))
+
+
+def _previous(row: np.void, account: int) -> int:
+    """Give where the account's record before this one stands, as its ``last`` was then."""
+    return int(row["debit_previous"] if row["debit"] == account else row["credit_previous"])
+
+
+def _incomplete(account: int, position: int) -> IntegrityFailure:
+    sentence = "The balance points of an account do not fit its records."
+    return IntegrityFailure("POINTS_INCOMPLETE", sentence, position=position, account=account)
 
 
 def _counters_of(point: np.void) -> Counters:

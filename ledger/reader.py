@@ -7,6 +7,7 @@ for a few reads of the store, so an event loop offloads it.
 
 from __future__ import annotations
 
+import bisect
 import functools
 import hashlib
 import threading
@@ -26,14 +27,14 @@ from ledger.sections import Fetch, Layout
 from ledger.store import PART_SIZE
 from ledger.transfers import TRANSFER, Result, Transfers, transfers
 
-__all__ = ["History", "Readable", "Reader"]
+__all__ = ["Choice", "History", "Readable", "Reader"]
 
 PART_COUNT_MAX = 512
 """Parts kept in memory: 32 MiB."""
 LAYOUT_COUNT_MAX = 1_024
 """Blocks whose layout is kept."""
 HISTORY_LIMIT_MAX = 1_000
-"""Records of one page of a history."""
+"""Records of one page of a history, and how many are looked at for it."""
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -59,6 +60,27 @@ class History:
     records: Transfers
     positions: tuple[int, ...]
     next_cursor: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which records of an account a history gives.
+
+    From ``first_position`` on; if they are given, only those with this ``code``, or with this account on their other
+    side.
+    """
+
+    first_position: int = 0
+    code: int | None = None
+    other: int | None = None
+
+    def takes(self, record: np.void, other: int) -> bool:
+        """Whether a record with account ``other`` on the other side is among them."""
+        has_code = self.code is None or int(record["code"]) == self.code
+        return has_code and (self.other is None or self.other == other)
+
+
+EVERYTHING = Choice()
 
 
 class Reader:
@@ -165,13 +187,15 @@ class Reader:
             position = stop
         return hashes
 
-    def history(self, account: int, *, cursor: int, limit: int) -> History:
+    def history(self, account: int, *, cursor: int, limit: int, choice: Choice = EVERYTHING) -> History:
         """Walk back through the records that touched an account.
 
         Args:
             account: the account's number.
             cursor: where to begin: ``AccountView.last`` for the newest, or an earlier page's ``next_cursor``.
             limit: records of a page, from 1 to ``HISTORY_LIMIT_MAX``.
+            choice: which of them are given. A walk ends after ``HISTORY_LIMIT_MAX`` records, so that no page takes
+                long: it may have fewer than ``limit``, even none, and go on all the same.
 
         Raises:
             MalformedInput: the limit is out of range, or the cursor does not belong to this account.
@@ -180,18 +204,29 @@ class Reader:
             raise MalformedInput("LIMIT_INVALID", "The limit is out of range.", limit=limit)
         records: list[np.void] = []
         positions: list[int] = []
-        while cursor and len(records) < limit:
+        for _ in range(HISTORY_LIMIT_MAX):
+            if 0 <= cursor <= choice.first_position or len(records) == limit:
+                break
             try:
                 record = self.record(cursor - 1)
             except NotFound as error:
                 raise MalformedInput("CURSOR_INVALID", "The cursor points at no record.") from error
             # A refused record may name accounts that do not exist, and belongs to no account's history.
-            if record["result"] != Result.OK or account not in (record["debit"], record["credit"]):
+            is_debit = record["debit"] == account
+            if record["result"] != Result.OK or not (is_debit or record["credit"] == account):
                 raise MalformedInput("CURSOR_INVALID", "The cursor belongs to another account.")
-            records.append(record)
-            positions.append(cursor - 1)
-            cursor = int(record["debit_previous"] if record["debit"] == account else record["credit_previous"])
-        return History(np.array(records, TRANSFER), tuple(positions), cursor or None)
+            if choice.takes(record, int(record["credit"] if is_debit else record["debit"])):
+                records.append(record)
+                positions.append(cursor - 1)
+            cursor = int(record["debit_previous"] if is_debit else record["credit_previous"])
+        return History(
+            np.array(records, TRANSFER), tuple(positions), cursor if cursor > choice.first_position else None
+        )
+
+    def height_until(self, instant_ns: int, last_height: int) -> int:
+        """Give the last block up to an instant, of those up to ``last_height``; 0 if all are later."""
+        heights = range(1, last_height + 1)
+        return bisect.bisect_right(heights, instant_ns, key=lambda height: self.header(height).timestamp_ns)
 
     def _layout(self, height: int) -> Layout:
         return self._layouts.get(height, lambda: self._read_layout(height))

@@ -312,13 +312,35 @@ class Client:
         """Read all accounts that the signer may see."""
         return self._pages("/v1/accounts", {})
 
-    def account(self, address: str) -> Data:
-        """Read one account with its balances."""
-        return self._get(f"/v1/accounts/{address}")
+    def account(self, address: str, *, as_of: int | str | None = None) -> Data:
+        """Read one account with its balances; ``as_of`` a position or an instant, only those as they were then."""
+        return self._get(f"/v1/accounts/{address}", None if as_of is None else {"as_of": as_of})
 
     def records(self, address: str, *, limit: int | None = None) -> Iterator[Data]:
         """Read an account's records, the newest first; ``limit`` is the size of one page."""
         return self._pages(f"/v1/accounts/{address}/records", {"limit": limit})
+
+    def history(
+        self,
+        address: str,
+        *,
+        since: str | None = None,
+        to: str | None = None,
+        code: str | None = None,
+        counterparty: str | None = None,
+        limit: int | None = None,
+    ) -> Iterator[Data]:
+        """Read an account's records between two instants, by purpose or other side, the newest first."""
+        chosen = {"from": since, "to": to, "code": code, "counterparty": counterparty, "limit": limit}
+        return self._pages(f"/v1/accounts/{address}/history", chosen)
+
+    def transfer(self, identifier: str, *, party: str | None = None) -> Data:
+        """Read what became of an id of the signer's, or, as an auditor, of another party's."""
+        return self._get(f"/v1/transfers/{identifier}", None if party is None else {"party": party})
+
+    def block_of(self, position: int) -> Data:
+        """Read the header of the block that holds a position."""
+        return self._get("/v1/blocks", {"position": position}, signed=False)
 
     def trial_balance(self) -> Data:
         """Read debits and credits of all accounts, per asset, with their proof of balance."""

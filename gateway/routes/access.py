@@ -11,10 +11,13 @@ from starlette.requests import Request
 
 from gateway.admission import reading_of
 from gateway.node import Node
-from ledger.errors import Forbidden, MalformedInput
+from ledger.accounts import parse_address
+from ledger.balances import AccountView
+from ledger.errors import Forbidden, MalformedInput, NotFound
+from ledger.machine import Machine
 from ledger.parties import Role
 
-__all__ = ["Page", "Reader", "Signed", "only", "page_of", "read_signature"]
+__all__ = ["Page", "Reader", "Signed", "only", "page_of", "read_signature", "readable"]
 
 _CURSOR_SIZE_MAX = 20
 
@@ -65,6 +68,25 @@ async def read_signature(request: Request) -> Reader:
 
 Signed = Annotated[Reader, Depends(read_signature)]
 """What a signed read depends on."""
+
+
+def readable(node: Node, machine: Machine, reader: Reader, address: str) -> AccountView:
+    """Find an account that the reader may see.
+
+    Raises:
+        MalformedInput: ``ADDRESS_INVALID``.
+        NotFound: ``ACCOUNT_NOT_FOUND``, no such account on this ledger.
+        Forbidden: ``READ_FORBIDDEN``.
+    """
+    ledger, number = parse_address(address)
+    if ledger != node.genesis.ledger:
+        raise NotFound("ACCOUNT_NOT_FOUND", "The address is of the other ledger.")
+    account = machine.state.account(number)
+    book = int(node.book.participant_of[number])
+    is_on_book = book != 0 and node.book.participant(book).party == reader.party
+    if account.owner != reader.party and not is_on_book and not reader.has(Role.AUDITOR):
+        raise Forbidden("READ_FORBIDDEN", "The account is somebody else's.")
+    return account
 
 
 def only(*names: str) -> Callable[[Request], Awaitable[None]]:

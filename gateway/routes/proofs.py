@@ -18,9 +18,8 @@ from gateway.admission import message_of
 from gateway.examples import KEY, KEY_ID, NOTE
 from gateway.node import Node
 from gateway.openapi import SIGNED_WRITE, answers, problems_of
-from gateway.routes.access import Signed, only
+from gateway.routes.access import Signed, only, readable
 from gateway.routes.payments import find_payment
-from gateway.routes.views import readable
 from gateway.wire import BINARY, Exchange, Handler, Reply, read_body
 from ledger import cosigning, journal
 from ledger.errors import Forbidden, NotFound, Unavailable

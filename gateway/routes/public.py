@@ -68,6 +68,20 @@ def _add_journal(routes: APIRouter, node: Node) -> None:
         return Response(note, media_type="text/plain; charset=utf-8")
 
     @routes.get(
+        "/v1/blocks",
+        dependencies=[Depends(only("position"))],
+        responses=answers({"data": BLOCK}, "POSITION_NOT_FOUND", "PARAMETER_INVALID"),
+    )
+    async def block_of(position: Annotated[int, Query(ge=0, lt=2**53)]) -> Response:
+        """Give the header of the block that holds a position."""
+
+        def read() -> bytes:
+            return node.store.header(node.store.height_of(position))
+
+        data = await node.runtime.offload(read)
+        return schemas.answer(schemas.header(decode_header(data), hashlib.sha256(data).digest()))
+
+    @routes.get(
         "/v1/blocks/{height}",
         dependencies=[_NONE],
         responses=answers({"data": BLOCK}, "BLOCK_NOT_FOUND", "PARAMETER_INVALID"),

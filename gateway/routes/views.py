@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import msgspec
-from fastapi import APIRouter, Depends, Path
+from fastapi import APIRouter, Depends, Path, Query
 from starlette.responses import Response, StreamingResponse
 
 from gateway import schemas
@@ -13,17 +13,16 @@ from gateway.examples import ACCOUNT, RECORD, TRIAL_BALANCE, WINDOW
 from gateway.export import Exports
 from gateway.node import Node
 from gateway.openapi import answers
-from gateway.routes.access import Reader, Signed, only, page_of
+from gateway.routes.access import Signed, only, page_of, readable
+from gateway.routes.histories import balances_as_of
 from gateway.routes.public import Cursor, Limit
-from ledger.accounts import parse_address
-from ledger.errors import Forbidden, NotFound
 from ledger.exports import FILE_NAME
 from ledger.machine import Machine
 from ledger.parties import Role
-from ledger.state import AccountView, AssetTotal
+from ledger.state import AssetTotal
 from settlement import certificate, views
 
-__all__ = ["MESSAGE_PACK", "readable", "router"]
+__all__ = ["MESSAGE_PACK", "router"]
 
 MESSAGE_PACK = "application/vnd.msgpack"
 WindowName = Annotated[str, Path(pattern="^(open|[1-9][0-9]{0,9})$", description="A number, or open.")]
@@ -36,6 +35,7 @@ def router(node: Node) -> APIRouter:
     """Give the routes of one node."""
     routes = APIRouter(tags=["signed reads"])
     _add_accounts(routes, node)
+    _add_records(routes, node)
     _add_whole(routes, node)
     _add_cycle(routes, node)
     return routes
@@ -69,19 +69,38 @@ def _add_accounts(routes: APIRouter, node: Node) -> None:
 
     @routes.get(
         "/v1/accounts/{address}",
-        dependencies=[_NONE],
+        dependencies=[Depends(only("as_of"))],
         responses=answers(
-            {"data": ACCOUNT}, "ACCOUNT_NOT_FOUND", "ADDRESS_INVALID", "READ_FORBIDDEN", "SIGNATURE_MISSING"
+            {"data": ACCOUNT},
+            "ACCOUNT_NOT_FOUND",
+            "ADDRESS_INVALID",
+            "INSTANT_NOT_FOUND",
+            "PARAMETER_INVALID",
+            "POINTS_MISSING",
+            "READ_FORBIDDEN",
+            "SIGNATURE_MISSING",
         ),
     )
-    async def account(reader: Signed, address: str) -> Response:
-        """Give one account to its owner, to the participant on whose book it is, or to an auditor."""
+    async def account(
+        reader: Signed,
+        address: str,
+        as_of: Annotated[str | None, Query(max_length=64, description="A position, or an instant.")] = None,
+    ) -> Response:
+        """Give one account to its owner, to the participant on whose book it is, or to an auditor.
+
+        With ``as_of`` only its balances, as they were after that position, or after all blocks up to that instant.
+        """
+        if as_of is not None:
+            return schemas.answer(await balances_as_of(node, reader, address, as_of))
 
         def read(machine: Machine) -> dict[str, Any]:
             number = readable(node, machine, reader, address).number
             return schemas.account(views.account_view(machine, node.book, number))
 
         return schemas.answer(await node.writer.read(read))
+
+
+def _add_records(routes: APIRouter, node: Node) -> None:
 
     @routes.get(
         "/v1/accounts/{address}/records",
@@ -191,25 +210,6 @@ def _add_cycle(routes: APIRouter, node: Node) -> None:
         reader.require(*_CYCLE)
         held = await node.conduct.statements(number)
         return Response(await node.runtime.offload(certificate.build, held), media_type=MESSAGE_PACK)
-
-
-def readable(node: Node, machine: Machine, reader: Reader, address: str) -> AccountView:
-    """Find an account that the reader may see.
-
-    Raises:
-        MalformedInput: ``ADDRESS_INVALID``.
-        NotFound: ``ACCOUNT_NOT_FOUND``, no such account on this ledger.
-        Forbidden: ``READ_FORBIDDEN``.
-    """
-    ledger, number = parse_address(address)
-    if ledger != node.genesis.ledger:
-        raise NotFound("ACCOUNT_NOT_FOUND", "The address is of the other ledger.")
-    account = machine.state.account(number)
-    book = int(node.book.participant_of[number])
-    is_on_book = book != 0 and node.book.participant(book).party == reader.party
-    if account.owner != reader.party and not is_on_book and not reader.has(Role.AUDITOR):
-        raise Forbidden("READ_FORBIDDEN", "The account is somebody else's.")
-    return account
 
 
 def _trial_balance(node: Node, machine: Machine) -> dict[str, Any]:

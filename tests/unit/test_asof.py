@@ -10,7 +10,7 @@ import pytest
 
 from ledger import posting
 from ledger.accounts import AccountFlag
-from ledger.asof import Counters, counters_as_of
+from ledger.asof import Counters, counters_as_of, last_as_of
 from ledger.errors import IntegrityFailure
 from ledger.points import POINT, POINT_INTERVAL
 from ledger.state import State
@@ -157,6 +157,9 @@ class World:
             found = counters_as_of(number, position, points=self.points, last=last, record=record)
             assert found == self.fold.seen[position][number], (number, position)
             assert len(reads) <= POINT_INTERVAL
+            reads.clear()
+            assert last_as_of(number, position, points=self.points, last=last, record=record) == found.last
+            assert len(reads) <= POINT_INTERVAL
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
@@ -265,6 +268,10 @@ def test_a_missing_point_is_noticed() -> None:
     assert counters_as_of(1, 130, points=points, last=last, record=record).debits_posted == 31
     with pytest.raises(IntegrityFailure, match="POINTS_INCOMPLETE"):
         counters_as_of(1, 200, points=points, last=last, record=record)
+    del points.rows[1][1]
+    with pytest.raises(IntegrityFailure, match="POINTS_INCOMPLETE"):
+        last_as_of(1, 170, points=points, last=last, record=record)
+    assert last_as_of(1, 270, points=points, last=last, record=record) == 271
 
 
 def test_a_record_of_somebody_else_is_noticed() -> None:
@@ -273,6 +280,8 @@ def test_a_record_of_somebody_else_is_noticed() -> None:
     for wrong in (command(1, debit=3, credit=4), command(1, amount=0, result=Result.AMOUNT_INVALID)):
         with pytest.raises(IntegrityFailure, match="POINTS_INCOMPLETE"):
             counters_as_of(1, 102, points=points, last=103, record=lambda _, row=wrong: row[0])
+        with pytest.raises(IntegrityFailure, match="POINTS_INCOMPLETE"):
+            last_as_of(1, 101, points=points, last=103, record=lambda _, row=wrong: row[0])
     assert counters_as_of(3, 102, points=points, last=0, record=ledger.recalled) == Counters()
 
 

@@ -11,7 +11,7 @@ import pytest
 from ledger.errors import IntegrityFailure, MalformedInput, NotFound
 from ledger.journal import EncodedBlock
 from ledger.machine import Answer
-from ledger.reader import Reader
+from ledger.reader import Choice, Reader
 from ledger.store import MemoryStore, SqliteStore
 from ledger.transfers import TRANSFER
 from tests.ledger_fixture import (
@@ -185,6 +185,54 @@ def test_a_foreign_cursor_is_refused(account: int, cursor: int) -> None:
     """A cursor that points at a message, at nothing, or at another account's record is refused."""
     with pytest.raises(MalformedInput, match="CURSOR_INVALID"):
         Reader(CHAIN.store()).history(account, cursor=cursor, limit=5)
+
+
+@pytest.mark.parametrize("first", [0, 5, 9, 20, 10**6])
+@pytest.mark.parametrize("account", [1, 2, 3])
+def test_a_history_gives_what_was_chosen(account: int, first: int) -> None:
+    """From a position on, of one purpose, with one other side: page by page exactly those of the whole history."""
+    reader, last = Reader(CHAIN.store()), CHAIN.machine.state.account(account).last
+    whole = reader.history(account, cursor=last, limit=100)
+    others = [int(row["credit"] if row["debit"] == account else row["debit"]) for row in whole.records]
+    for choice in (Choice(first), *(Choice(first, code, other) for code in (None, 0, 7) for other in (None, 1, 2, 3))):
+        expected = [
+            position
+            for row, position, other in zip(whole.records, whole.positions, others, strict=True)
+            if position >= first and choice.code in (None, row["code"]) and choice.other in (None, other)
+        ]
+        cursor: int | None = last
+        found: list[int] = []
+        while cursor is not None:
+            page = reader.history(account, cursor=cursor, limit=2, choice=choice)
+            found += page.positions
+            cursor = page.next_cursor
+        assert found == expected
+
+
+def test_no_page_looks_at_too_many_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where little is chosen, a page ends after so many records, with less than was asked for, and goes on."""
+    monkeypatch.setattr("ledger.reader.HISTORY_LIMIT_MAX", 600)
+    reader, cursor = Reader(BIG.store()), BIG.machine.state.account(1).last
+    sizes, following = [], []
+    while cursor is not None:
+        page = reader.history(1, cursor=cursor, limit=5, choice=Choice(code=9))
+        sizes.append(len(page.records))
+        following.append(page.next_cursor)
+        cursor = page.next_cursor
+    assert sizes == [0, 0, 0]
+    assert following[-1] is None
+    assert None not in following[:-1]
+
+
+def test_an_instant_leads_to_the_last_block_until_then() -> None:
+    """Up to an instant there is the last block that is not later; before the first block there is none."""
+    reader, times = Reader(CHAIN.store()), [block.header.timestamp_ns for block in CHAIN.blocks]
+    count = len(times)
+    for height, time_ns in enumerate(times, 1):
+        assert [reader.height_until(time_ns + shift, count) for shift in (-1, 0, 1)] == [height - 1, height, height]
+    assert reader.height_until(2**62, count) == count
+    assert reader.height_until(2**62, 2) == 2
+    assert reader.height_until(2**62, 0) == 0
 
 
 # --- what is kept, what is broken -------------------------------------------------------------------------------------
