@@ -166,6 +166,7 @@ class Node:
                     writer=node.writer,
                     runtime=runtime,
                     interval_s=settings.projection_interval_s,
+                    halt=node.halt,
                 )
         except BaseException:
             if points is not None:

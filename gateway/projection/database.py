@@ -38,7 +38,7 @@ from sqlalchemy.pool import NullPool
 
 from gateway.projection import tables
 from gateway.projection.rows import Money, Row, account_rows, balance_rows, message_rows, transfer_rows
-from ledger.errors import Unavailable
+from ledger.errors import Conflict, Unavailable
 from ledger.journal import EncodedBlock, Header, block_hash, decode_header
 from ledger.parties import Directory
 from ledger.registry import Array
@@ -102,6 +102,7 @@ class Projection:
         """Make what is missing, and empty what is torn or not of this journal; gives the names of those tables.
 
         Raises:
+            Conflict: ``PROJECTION_FOREIGN``, a table of one of these names is somebody else's.
             Unavailable: ``PROJECTION_FAILED``.
         """
         if self._file is not None and not _is_readable(self._file):
@@ -109,7 +110,7 @@ class Projection:
             for suffix in ("", "-wal", "-shm"):
                 self._file.with_name(self._file.name + suffix).unlink(missing_ok=True)
         with self._transaction() as connection:
-            if not _has_columns(connection, tables.WATERMARKS):
+            if not _check_own(connection):
                 tables.METADATA.drop_all(connection)
                 tables.METADATA.create_all(connection)
             return [name for name in tables.PROJECTED if not self._is_sound(connection, store, name)]
@@ -118,9 +119,10 @@ class Projection:
         """Empty everything, so that it is made anew; transfers are then kept no longer.
 
         Raises:
-            Unavailable: ``PROJECTION_FAILED``.
+            Conflict, Unavailable: as for ``check``.
         """
         with self._transaction() as connection:
+            _check_own(connection)
             tables.METADATA.drop_all(connection)
 
     def watermarks(self) -> dict[str, Watermark]:
@@ -286,6 +288,23 @@ def _fits(store: Store, row: RowMapping) -> bool:
     if row["layout"] != tables.LAYOUT or height > store.last_height():
         return False
     return height == 0 or block_hash(store.header(height)) == bytes(row["block_hash"])
+
+
+def _check_own(connection: Connection) -> bool:
+    """Let pass only tables that are ours: by a watermark, or by their columns; says whether there are watermarks.
+
+    Raises:
+        Conflict: ``PROJECTION_FOREIGN``.
+    """
+    has_marks = _has_columns(connection, tables.WATERMARKS)
+    marked = set(connection.execute(select(tables.WATERMARKS.c.name)).scalars()) if has_marks else set()
+    inspector = inspect(connection)
+    for table in tables.METADATA.tables.values():
+        is_there = inspector.has_table(table.name)
+        if is_there and table.name not in marked and not _has_columns(connection, table):
+            sentence = "A table of this name is there already, and is none of the projection's."
+            raise Conflict("PROJECTION_FOREIGN", sentence, table=table.name)
+    return has_marks
 
 
 def _has_columns(connection: Connection, table: Table) -> bool:

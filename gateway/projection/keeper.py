@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from gateway.projection.database import Projection
 from gateway.projection.rows import Money, money_of
-from ledger.errors import LedgerError
+from ledger.errors import IntegrityFailure, InvariantViolation, LedgerError
 from ledger.runtime import Runtime
 from ledger.store import Store
 from ledger.writer import Writer
@@ -25,14 +26,22 @@ class Keeper:
     """Brings a projection up to date every so often. Belongs to the event loop on which it is started."""
 
     def __init__(
-        self, projection: Projection, *, store: Store, writer: Writer, runtime: Runtime, interval_s: int
+        self,
+        projection: Projection,
+        *,
+        store: Store,
+        writer: Writer,
+        runtime: Runtime,
+        interval_s: int,
+        halt: Callable[[BaseException], None],
     ) -> None:
-        """Keep ``projection`` for a node; nothing is read before ``start``."""
+        """Keep ``projection`` for a node; nothing is read before ``start``. ``halt`` is told of a damaged journal."""
         self._projection = projection
         self._store = store
         self._writer = writer
         self._runtime = runtime
         self._interval_s = interval_s
+        self._halt = halt
         self._lane = runtime.lane("projection")
         self._task: asyncio.Task[None] | None = None
         self._updating: asyncio.Future[None] | None = None
@@ -83,4 +92,7 @@ class Keeper:
             except LedgerError as error:
                 self._is_checked = False
                 _log.warning("the projection lags: %s", error)
+            except (IntegrityFailure, InvariantViolation) as error:
+                self._halt(error)
+                return
             await self._runtime.sleep(self._interval_s)

@@ -215,15 +215,19 @@ def test_one_journal_is_verified_by_itself(played: Played) -> None:
 
 
 def test_a_network_goes_on_where_it_stopped(up: Played) -> None:
-    """Started again, the network takes a payment, settles it, agrees with itself and proves it."""
+    """Started again, the network takes a payment once, settles it, agrees with itself and proves it."""
     assert up.command("status").returncode == ExitCode.OK
-    paid = up.command("pay", "lin", "book-shop", "1.00", "--json")
+    day = time.strftime("%Y-%m-%d", time.gmtime())
+    payment = ("pay", "lin", "book-shop", "1.00", "--value-date", day)
+    paid = up.command(*payment, "--json")
     assert (paid.returncode, json.loads(paid.stdout)["state"]) == (ExitCode.OK, "ACCEPTED")
+    again = up.command(*payment, "--uetr", json.loads(paid.stdout)["uetr"], "--key", "another")
+    assert (again.returncode, "again: the first result" in again.stdout) == (ExitCode.OK, True)
     settled = up.command("settle", "--json")
     window = json.loads(settled.stdout)
     assert (window["state"], window["settled"], window["net_sums"]) == ("SETTLED", 1, {"CNY": "0"})
     seen = json.loads(up.command("payment", "hk", json.loads(paid.stdout)["uetr"]).stdout)
-    assert (seen["state"], seen["direction"]) == ("SETTLED", "incoming")
+    assert (seen["state"], seen["direction"], seen["value_date"]) == ("SETTLED", "incoming", day)
     assert up.command("resync").returncode == ExitCode.OK
     proof = up.folder / "exports" / f"window-{window['window']}"
     assert up.command("certificate", str(window["window"]), "--out", str(proof)).returncode == ExitCode.OK

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import json
 import re
@@ -16,22 +17,24 @@ import pytest
 
 from gateway.projection import database as projections
 from gateway.projection.database import Projection, projection_file
+from gateway.projection.keeper import Keeper
 from gateway.projection.offline import project
 from gateway.projection.rows import Money, money_of
 from gateway.projection.tables import PROJECTED
 from ledger import genesis, journal, messages
-from ledger.errors import LedgerError, Unavailable
+from ledger.errors import IntegrityFailure, LedgerError, Unavailable
 from ledger.reader import Reader
-from ledger.runtime import ManualRuntime
+from ledger.runtime import ManualRuntime, SystemRuntime
 from ledger.store import MemoryStore, Store, create_store
 from ledger.transfers import Result, id_of
-from ledger.writer import open_machine
+from ledger.writer import Writer, open_machine
 from settlement.chart import AccountCode
 from settlement.interpreter import Settlement
 from settlement.legs import Leg, TransferCode
 from settlement.views import account_view
 from tests.ledger_fixture import make_runtime
 from tests.receipt_fixture import PAIR, journals
+from tests.settlement_fixture import key_of
 from tests.store_places import Database, SqlitePlace
 
 PAGE = Path(__file__).parents[2] / "docs" / "stores.md"
@@ -327,6 +330,21 @@ def test_lost_watermarks_lose_everything(place: Place) -> None:
     assert place.content() == expected
 
 
+@pytest.mark.parametrize("name", ["watermarks", "accounts", "transfers"])
+def test_somebody_elses_table_is_never_touched(place: Place, name: str) -> None:
+    """A table that has one of the names and other columns is refused, by every way, and stays as it is."""
+    if place.file is not None:
+        place.file.touch()
+    place.run(f"CREATE TABLE {name} (name varchar(16), mine INTEGER)")
+    place.run(f"INSERT INTO {name} VALUES ('accounts', 7)")
+    projection = place.open()
+    calls: tuple[Callable[[], object], ...] = (lambda: projection.check(store_of(0)), projection.forget)
+    for call in calls:
+        assert refusal(call) == "PROJECTION_FOREIGN"
+    projection.close()
+    assert place.run(f"SELECT * FROM {name}") == [("accounts", 7)]
+
+
 @pytest.mark.parametrize("damage", ["garbage", "cut", "lost"])
 def test_a_file_that_cannot_be_read_is_replaced(tmp_path: Path, damage: str) -> None:
     """A file that is no database any more, or none at all, is made again."""
@@ -410,3 +428,41 @@ def test_without_a_journal_there_is_nothing_to_project(tmp_path: Path) -> None:
     (tmp_path / "node.json").write_text(json.dumps(settings))
     assert refusal(lambda: project(tmp_path, make_runtime(), with_transfers=False, anew=False)) == "STORE_NOT_FOUND"
     assert [path.name for path in tmp_path.iterdir()] == ["node.json"]
+
+
+class Broken(Projection):
+    """A projection whose journal turns out to be damaged."""
+
+    def check(self, store: Store) -> list[str]:
+        """Find the damage."""
+        raise IntegrityFailure(
+            "STORE_CORRUPT", "A stored body is shorter than its header says.", block=store.last_height()
+        )
+
+
+def test_a_damaged_journal_stops_the_node(tmp_path: Path) -> None:
+    """What is found to be damaged while the tables are made stops the node, as it does wherever it is found."""
+    told: list[BaseException] = []
+
+    async def keep() -> None:
+        is_told = asyncio.Event()
+
+        def halt(error: BaseException) -> None:
+            told.append(error)
+            is_told.set()
+
+        runtime = SystemRuntime()
+        store = store_of()
+        machine = open_machine(store, lambda: Settlement(PAIR["SH"]), bytes(16))
+        writer = Writer(machine, store, key_of("NODE-SH"), runtime)
+        projection = Broken.open("journal.db", tmp_path)
+        keeper = Keeper(projection, store=store, writer=writer, runtime=runtime, interval_s=1, halt=halt)
+        await writer.start()
+        keeper.start()
+        await is_told.wait()
+        await keeper.stop()
+        await writer.stop()
+        runtime.close()
+
+    asyncio.run(keep())
+    assert [str(error).split(":")[0] for error in told] == ["STORE_CORRUPT"]
