@@ -35,6 +35,7 @@ from gateway.verification import Verification
 from ledger.errors import Conflict
 from ledger.exports import FILE_NAME
 from ledger.genesis import genesis_hash
+from ledger.meters import business_day
 from ledger.runtime import Runtime
 from settlement.warm import warm
 from settlement.workload import Day
@@ -170,6 +171,7 @@ class Demonstration:
         self._settle(payment_count=sent["item_count"] + 1)
         self.report.stored += opening.fund_customers("HK")
         self._quote()
+        self._limit()
 
     def _quote(self) -> None:
         """Let the FX provider publish what it pays for what."""
@@ -186,6 +188,12 @@ class Demonstration:
                 self.opening.names.quotes[f"{offer.buy}/{offer.sell}"] = answer["quote"]
                 self._terminal.say(f"quote: {offer.rate} {offer.sell} for 1 {offer.buy}, signed by {FX_PROVIDER}")
         save_names(self.folder, self.opening.names)
+
+    def _limit(self) -> None:
+        """Let the registrar in Hong Kong bring the limits of the pilot, and a bank put a wallet under them."""
+        today = dt.date(1970, 1, 1) + dt.timedelta(days=business_day(self._runtime.now_ns()))
+        self._command("rules", "hk", "--bring", "hong-kong-wallets", "--valid-from", today.isoformat())
+        self._command("account", "chan", "--class", "HK", says="the ledger itself keeps to the limits of the class")
 
     # --- 4 and 5 ------------------------------------------------------------------------------------------------------
 
@@ -207,6 +215,14 @@ class Demonstration:
         self.report.expect("exit code of a refused payment", code, ExitCode.REFUSED)
         self.report.expect(
             "reason of a refused payment", (refused["code"], refused["iso_reason"]), ("DEBIT_LIMIT", "AM04")
+        )
+        code, refused = self._run(
+            "pay", "chan", "tea-house", "2500.00", says="enough, but its class lets out less at once"
+        )
+        self.report.refused += 1
+        self.report.expect("exit code of a payment beyond its class", code, ExitCode.REFUSED)
+        self.report.expect(
+            "reason of a payment beyond its class", (refused["code"], refused["iso_reason"]), ("ITEM_LIMIT", "AM02")
         )
         code, again = self._run(*exchange, says="the same request again")
         self.report.replayed += 1
