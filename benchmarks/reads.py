@@ -1,4 +1,4 @@
-"""Reading: by id, and a page of an account's history, from journals of several sizes. Times on the wall.
+"""Reading: by id, a page of an account's history, an old balance, from journals of several sizes. Times on the wall.
 
 *Cold* is the first question to a fresh ``Reader``, which has no part of a body in memory; the database's connection and
 the system's own cache of the file stay as they are. *Warm* is the same question again. The journal comes from messages
@@ -17,6 +17,7 @@ import numpy as np
 from benchmarks.bank import CONDITIONS, Bank, Workload, batches, send, working_bank
 from benchmarks.figures import SEED, Figure, Form, demand, figure, percentile, rounded
 from gateway.serve import run
+from ledger.asof import counters_as_of
 from ledger.reader import Reader
 
 __all__ = ["measure"]
@@ -61,7 +62,27 @@ def _page(bank: Bank, _count: int) -> Ask:
     return ask
 
 
-QUESTIONS: dict[str, Callable[[Bank, int], Ask]] = {"by_id": _by_id, f"page_of_{PAGE_COUNT}": _page}
+def _as_of(bank: Bank, _count: int) -> Ask:
+    """Ask for an account's balance as of some position: points on both sides, and a walk between them."""
+    node = bank.side.node
+    state, end = node.machine.state, node.machine.position
+
+    def ask(reader: Reader, number: int) -> object:
+        account, position = bank.first + number % bank.account_count, number % end
+        last = state.account(account).last
+        counters = counters_as_of(account, position, points=node.points, last=last, record=reader.record)
+        if counters.last > position + 1:
+            raise SystemExit("a balance is of a later position than was asked for")
+        return counters
+
+    return ask
+
+
+QUESTIONS: dict[str, Callable[[Bank, int], Ask]] = {
+    "by_id": _by_id,
+    f"page_of_{PAGE_COUNT}": _page,
+    "as_of": _as_of,
+}
 """What is asked; another kind of read is another line here."""
 
 
