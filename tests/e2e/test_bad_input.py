@@ -162,6 +162,12 @@ CASES = [
     Case("init --dir", USAGE, "an empty path", more=("",)),
     Case("demo --payments 5", USAGE, "not in the range"),
     Case("certificate", USAGE, "name a WINDOW"),
+    Case("project", USAGE, "Missing argument 'DIR'"),
+    Case("project {t}/none", USAGE, "does not exist"),
+    Case("project {t}", REFUSED, "FILE_UNREADABLE"),
+    Case("project {net}/sh/genesis.json", USAGE, "is a file"),
+    Case("snapshot", USAGE, "Missing argument 'DIR'"),
+    Case("snapshot {t}", REFUSED, "FILE_UNREADABLE"),
     # amounts, names, ids
     *(
         Case("pay a b", REFUSED, "AMOUNT_INVALID", more=(amount, "--dir", "{net}"))
@@ -175,6 +181,8 @@ CASES = [
     Case(PAY + " --purpose LONGER", REFUSED, "BODY_MALFORMED: The body is not of its form. (HTTP 400, path=$.purpose)"),
     Case(PAY + " --reference", REFUSED, "path=$.reference)", more=("x" * 141,)),
     Case(PAY + " --refund-of zz", REFUSED, "UETR_INVALID"),
+    Case(PAY + " --value-date tomorrow", REFUSED, "VALUE_DATE_INVALID"),
+    Case(PAY + " --value-date 2099-12-31", REFUSED, "VALUE_DATE_RANGE"),
     Case(PAY + " --quote zz", REFUSED, "BODY_MALFORMED"),
     Case(PAY + " --key", REFUSED, "KEY_MALFORMED", more=("",)),
     Case(PAY + " --key", REFUSED, "SIGNATURE_PROFILE", more=("a b",)),
