@@ -26,4 +26,5 @@ def test_a_network_settles_on_postgresql(tmp_path: Path, postgresql_server: Post
     for ledger, digest in digests.items():
         node = Node.open(folder.node(ledger), make_runtime())
         assert node.machine.state.money_digest().hex() == digest
+        node.points.close()
         node.store.close()
