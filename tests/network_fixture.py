@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -143,15 +143,23 @@ class Network:
 
 @contextmanager
 def running_network(
-    folder: Path, *, databases: Mapping[str, str] | None = None, test_clock: bool = False
+    folder: Path,
+    *,
+    databases: Mapping[str, str] | None = None,
+    test_clock: bool = False,
+    lay_out: Callable[[Path, Ports], NetworkFolder] | None = None,
+    has_accounts: bool = False,
 ) -> Iterator[Network]:
-    """Lay a network out, start it, open its accounts; everything ends with the block.
+    """Lay a network out, start it, open its accounts unless it has them; everything ends with the block.
 
-    ``databases`` names, by ledger, where a journal lies instead of in a file.
+    ``databases`` names, by ledger, where a journal lies instead of in a file. ``lay_out`` makes the folder otherwise.
     """
     runtime = SystemRuntime()
     ports = Ports(free_port(), free_port(), free_port())
-    layout = init_network(folder, runtime, NETWORK, ports=ports, test_clock=test_clock)
+    if lay_out is not None:
+        layout = lay_out(folder, ports)
+    else:
+        layout = init_network(folder, runtime, NETWORK, ports=ports, test_clock=test_clock)
     for ledger, database in (databases or {}).items():
         settings = layout.node(ledger) / "node.json"
         settings.write_text(json.dumps(json.loads(settings.read_text()) | {"database": database}))
@@ -163,8 +171,9 @@ def running_network(
             network.start_node(ledger)
         network.start_operator()
         keys = network.keys
-        _open_accounts(network, "SH", own="CNY", other="HKD", registrar=keys.registrar_sh, issuer=keys.pboc)
-        _open_accounts(network, "HK", own="HKD", other="CNY", registrar=keys.registrar_hk, issuer=keys.hkma)
+        if not has_accounts:
+            _open_accounts(network, "SH", own="CNY", other="HKD", registrar=keys.registrar_sh, issuer=keys.pboc)
+            _open_accounts(network, "HK", own="HKD", other="CNY", registrar=keys.registrar_hk, issuer=keys.hkma)
         yield network
     finally:
         for client in network.clients:
