@@ -10,7 +10,7 @@ does not, the journal was restored from an older copy or changed: it has forgott
 must stop (``HISTORY_LOST``, ``HISTORY_DIFFERS``).
 
 Nothing here waits for a network or holds up the writer. An ``Offer`` is what a log gives its cosigner; it is written as
-one MessagePack array: ``["hugang-offer/0", note: bin, old size, [hash: bin 32, …]]``.
+one MessagePack array: ``["hugang-offer/1", note: bin, old size, [hash: bin 32, …]]``.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from ledger.tiles import Tiles
 
 __all__ = ["OFFER_SIZE_MAX", "Cosigner", "Offer", "OwnLog", "decode_offer", "encode_offer"]
 
-OFFER_FORMAT = "hugang-offer/0"
+OFFER_FORMAT = "hugang-offer/1"
 OFFER_SIZE_MAX = 2**14
 NOTE_SIZE_MAX = 2**13
 _PROOF_COUNT_MAX = 64

@@ -45,7 +45,7 @@ __all__ = ["FILE_NAME", "ExportFile", "ExportSummary", "Source", "write_export"]
 FILE_NAME = "journal.hgx"
 """What an export is called unless somebody says otherwise."""
 MAGIC = b"hugangEX"
-FORMAT = 0
+FORMAT = 1
 BLOCK, TRAILER = 1, 2
 _HEAD = struct.Struct("<8sHHI")
 _FRAME = struct.Struct("<BQ")

@@ -29,8 +29,8 @@ __all__ = [
     "network_hash",
 ]
 
-FORMAT = 0
-NETWORK_FORMAT = "hugang-network/0"
+FORMAT = 1
+NETWORK_FORMAT = "hugang-network/1"
 SIZE_MAX = 2**20
 
 Code = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]

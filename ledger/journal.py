@@ -2,7 +2,7 @@
 
 A block is a header of 168 bytes, the node's signature, and a body (``ledger.sections``). The header names its own
 place, the hash of the header before it, the SHA-256 of the body's skeleton, and the tree after it. *The block's hash is
-the SHA-256 of its header.* The node signs ``hugang-block/0``, a line feed and that hash. Hashes cover uncompressed
+the SHA-256 of its header.* The node signs ``hugang-block/1``, a line feed and that hash. Hashes cover uncompressed
 bytes; compression belongs to the store.
 
 Header, little-endian, no padding (offset, type, field)::
@@ -55,11 +55,11 @@ __all__ = [
 ]
 
 MAGIC = b"hugangBK"
-FORMAT = 0
-SEMANTICS = 0
+FORMAT = 1
+SEMANTICS = 1
 SHA_256 = 1
 ED25519 = 1
-SIGNATURE_CONTEXT = b"hugang-block/0\n"
+SIGNATURE_CONTEXT = b"hugang-block/1\n"
 SIGNATURE_SIZE = 64
 
 COUNTER_MAX = 2**63 - 1

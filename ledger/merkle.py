@@ -65,7 +65,7 @@ _LEAF_BYTE = b"\x00"
 _NODE_BYTE = b"\x01"
 _COMPILED_COUNT_MIN = 32
 """Below so many rows the compiled path gains less than loading it may cost."""
-_FRONTIER_VERSION = 0
+_FRONTIER_VERSION = 1
 _FRONTIER_HEAD = struct.Struct("<BQ")
 
 

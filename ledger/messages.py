@@ -4,7 +4,7 @@ Two kinds. A ``REQUEST`` is signed in the fixed RFC 9421 profile of ``signatures
 digest, idempotency key and times. A ``STATEMENT`` is signed independently of any transport; its base is seven lines of
 ASCII::
 
-    hugang-statement/0
+    hugang-statement/1
     network 8c21…64 hex digits, the network hash
     ledger SH
     signer 3a7b…64 hex digits, SHA-256 of the raw public key
@@ -63,7 +63,7 @@ HEAD_SIZE_MAX = HEAD_SIZE_MIN + BASE_SIZE_MAX
 """Bytes of a message's head in a block."""
 
 _STATEMENT = re.compile(
-    rb"hugang-statement/0\n"
+    rb"hugang-statement/1\n"
     rb"network ([0-9a-f]{64})\n"
     rb"ledger ([A-Z]{2}|--)\n"
     rb"signer ([0-9a-f]{64})\n"
@@ -196,7 +196,7 @@ def statement(
         body: canonical bytes of that kind.
     """
     lines = (
-        "hugang-statement/0",
+        "hugang-statement/1",
         f"network {network_hash.hex()}",
         f"ledger {ledger}",
         f"signer {key_id_of(public_bytes(private_key))}",

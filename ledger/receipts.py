@@ -17,8 +17,8 @@ other ledger's has the node's word for that, too.
 
 **Encoding, version 0.** MessagePack, arrays only, every number, text and byte string in its shortest form::
 
-    receipt   ["hugang-receipt/0", [part, …]]             one or two parts, ascending by ledger
-    part      [content: bin, signature: bin 64]            over "hugang-receipt/0", LF, SHA-256 of content
+    receipt   ["hugang-receipt/1", [part, …]]             one or two parts, ascending by ledger
+    part      [content: bin, signature: bin 64]            over "hugang-receipt/1", LF, SHA-256 of content
     content   [ledger, checkpoint: bin, header: bin 168, message, [record, …], [evidence, …], claim: bin,
                hashes: bin, [proof: bin, …]]
     message   [position, key: bin 32, kind, base: bin, signature: bin 64, body: bin or nil]
@@ -66,7 +66,7 @@ __all__ = [
     "verify_receipt",
 ]
 
-FORMAT = "hugang-receipt/0"
+FORMAT = "hugang-receipt/1"
 SIZE_MAX = 2**16
 """Bytes of a receipt."""
 BODY_SIZE_MAX = 4096

@@ -26,7 +26,7 @@ offset  type   field
 57      u64    last                  1 + position of the last record that touched it, 0 if none
 ======  =====  ====================  =========================================================
 
-A **balance proof** is MessagePack: ``["hugang-balance/0", ledger, checkpoint: bin, leaf: bin 65, [hash: bin 32, …]]``.
+A **balance proof** is MessagePack: ``["hugang-balance/1", ledger, checkpoint: bin, leaf: bin 65, [hash: bin 32, …]]``.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ from ledger.state import AccountView, State
 
 __all__ = ["FORMAT", "SIZE_MAX", "BalanceProof", "Sealed", "make_proof", "sealed_root", "verify_balance"]
 
-FORMAT = "hugang-balance/0"
+FORMAT = "hugang-balance/1"
 SIZE_MAX = 2**14
 """Bytes of a balance proof."""
 LEAF_KIND = 3

@@ -13,7 +13,7 @@ Little-endian, no padding (offset, type, field)::
      96  u64  timestamp of the last block, nanoseconds since 1970
     104  32s  root of the tree after the last block
     136  n times 64 bytes: 24s name, padded with zero bytes; u64 size; 32s SHA-256 of the part
-      .  64s  the node's signature over ``hugang-snapshot/0``, a line feed and the SHA-256 of all before it
+      .  64s  the node's signature over ``hugang-snapshot/1``, a line feed and the SHA-256 of all before it
       .  the parts, one behind another, without gaps to the end of the file
 
 Whoever reads one believes the signature, and a part only after its hash has been compared.
@@ -45,8 +45,8 @@ from ledger.runtime import Runtime
 __all__ = ["FORMAT", "Place", "SnapshotFile", "write_snapshot"]
 
 MAGIC = b"hugangSN"
-FORMAT = 0
-SIGNATURE_CONTEXT = b"hugang-snapshot/0\n"
+FORMAT = 1
+SIGNATURE_CONTEXT = b"hugang-snapshot/1\n"
 PART_COUNT_MAX = 64
 CHUNK = 2**24
 """Bytes that are read, hashed and written at once."""

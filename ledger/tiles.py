@@ -47,7 +47,7 @@ SMALL_COUNT = 4_096
 """Positions of a block up to which it is read whole when a few of its leaves are needed."""
 _HEAD = struct.Struct("<8sH6s16s")
 _MAGIC = b"hugangTL"
-_FORMAT = 0
+_FORMAT = 1
 
 
 class Roots(Protocol):

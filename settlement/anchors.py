@@ -5,7 +5,7 @@ journal, at a position, in a tree whose root its node has signed and the other n
 later without denying everything it has journaled since. Written as MessagePack, arrays only, in the shortest form::
 
     anchor                 [ledger, checkpoint: bin, position, [hash: bin 32, …]]
-    anchored certificate   ["hugang-anchored/0", certificate: bin, [anchor, …]]      anchors ascending by ledger
+    anchored certificate   ["hugang-anchored/1", certificate: bin, [anchor, …]]      anchors ascending by ledger
 
 The proof is the inclusion proof of RFC 6962 of the decision's leaf.
 """
@@ -28,7 +28,7 @@ from settlement.certificate import Certificate
 
 __all__ = ["FORMAT", "AnchorView", "Anchored", "assemble", "is_anchored", "make_anchor", "verify"]
 
-FORMAT = "hugang-anchored/0"
+FORMAT = "hugang-anchored/1"
 ANCHOR_SIZE_MAX = 2**14
 
 

@@ -45,7 +45,7 @@ from settlement.statements import (
 
 __all__ = ["FORMAT", "Certificate", "build", "verify", "verify_chain"]
 
-FORMAT = "hugang-certificate/0"
+FORMAT = "hugang-certificate/1"
 SIZE_MAX = 8 * messages.BODY_SIZE_MAX
 STATEMENT_COUNT = 9
 T = TypeVar("T", bound=Body)

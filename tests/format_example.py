@@ -58,7 +58,7 @@ TEXT_WIDTH = 100
 def make_genesis() -> Genesis:
     """Give the example's genesis."""
     return Genesis(
-        format=0,
+        format=1,
         network=NETWORK,
         ledger="SH",
         created_ns=START_S * SECOND_NS,
@@ -302,12 +302,12 @@ def refused(blocks: list[Block]) -> list[dict[str, str]]:
     document = genesis.encode(make_genesis())
     cases = [
         ("genesis", "white space", document.replace(b",", b", ", 1), "GENESIS_MALFORMED"),
-        ("genesis", "another format", document.replace(b'"format":0', b'"format":1', 1), "GENESIS_FORMAT"),
+        ("genesis", "another format", document.replace(b'"format":1', b'"format":0', 1), "GENESIS_FORMAT"),
         ("genesis", "a field nobody knows", document[:-1] + b',"x":1}', "GENESIS_MALFORMED"),
         (
             "genesis",
             "a field twice",
-            document.replace(b'{"format":0', b'{"format":0,"format":0', 1),
+            document.replace(b'{"format":1', b'{"format":1,"format":1', 1),
             "GENESIS_MALFORMED",
         ),
         ("message", "cut short", stored[:-1], "MESSAGE_MALFORMED"),
@@ -315,8 +315,8 @@ def refused(blocks: list[Block]) -> list[dict[str, str]]:
         ("message", "another kind", b"\3" + stored[1:], "MESSAGE_MALFORMED"),
         ("message", "a base too long", stored[:1] + b"\1\x10\0\0" + stored[5:], "MESSAGE_MALFORMED"),
         ("header", "another magic", b"H" + header[1:], "BLOCK_MALFORMED"),
-        ("header", "another format", header[:8] + b"\1\0" + header[10:], "BLOCK_FORMAT"),
-        ("header", "other semantics", header[:10] + b"\1\0" + header[12:], "BLOCK_FORMAT"),
+        ("header", "another format", header[:8] + b"\0\0" + header[10:], "BLOCK_FORMAT"),
+        ("header", "other semantics", header[:10] + b"\0\0" + header[12:], "BLOCK_FORMAT"),
         ("header", "small letters", header[:12] + b"sh" + header[14:], "BLOCK_MALFORMED"),
         ("header", "height 0", header[:16] + bytes(8) + header[24:], "BLOCK_MALFORMED"),
         ("header", "more expiries than transfers", header[:36] + b"\3\0\0\0" + header[40:], "BLOCK_MALFORMED"),

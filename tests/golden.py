@@ -117,7 +117,7 @@ def _bent_receipts(made: Journals, good: bytes) -> list[tuple[str, str, bytes]]:
         return lie(message=msgspec.structs.replace(message, **changes))
 
     return [
-        ("another format", "RECEIPT_MALFORMED", good.replace(FORMAT.encode(), b"hugang-receipt/1", 1)),
+        ("another format", "RECEIPT_MALFORMED", good.replace(FORMAT.encode(), b"hugang-receipt/2", 1)),
         ("a byte too many", "RECEIPT_MALFORMED", good + b"\0"),
         ("cut", "RECEIPT_MALFORMED", good[:-1]),
         ("an array in a longer form", "RECEIPT_MALFORMED", b"\xdc\x00\x02" + good[1:]),
@@ -170,7 +170,7 @@ def write_balances(vectors: dict[str, Any]) -> None:
         "tree_root": found.tree_root.hex(),
     }
     bent = [
-        ("another format", "BALANCE_MALFORMED", changed(format="hugang-balance/1")),
+        ("another format", "BALANCE_MALFORMED", changed(format="hugang-balance/2")),
         ("a byte too many", "BALANCE_MALFORMED", good + b"\0"),
         ("cut", "BALANCE_MALFORMED", good[:-1]),
         ("an array in a longer form", "BALANCE_MALFORMED", b"\xdc\x00\x05" + good[1:]),
@@ -203,7 +203,7 @@ def write_statements_page() -> None:
         vector = vectors[kind]
         pieces = (vector["base"].rstrip("\n"), _hex(bytes.fromhex(vector["body"])), vector["digest"])
         shown = "\n\n".join("\n".join(f"    {line}" for line in piece.split("\n")) for piece in pieces)
-        start = page.index("    hugang-statement/0", page.index(f"### {kind}\n"))
+        start = page.index("    hugang-statement/1", page.index(f"### {kind}\n"))
         end = page.index(" " * 4, page.index("\n\n", page.index("\n\n", start) + 2))
         page = page[:start] + shown + page[page.index("\n", end) :]
     STATEMENTS_PAGE.write_text(page, "utf-8")

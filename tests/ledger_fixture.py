@@ -68,7 +68,7 @@ def public_hex(name: str) -> str:
 def make_genesis() -> Genesis:
     """Give the fixture's genesis: a node, a registrar, and two parties with no role."""
     return Genesis(
-        format=0,
+        format=1,
         network=NETWORK,
         ledger=LEDGER,
         created_ns=START_S * SECOND_NS,

@@ -83,7 +83,7 @@ def genesis_of(ledger: str, *, test_clock: bool = False) -> Genesis:
         for code, role, of, assets in roles
     )
     return Genesis(
-        format=0,
+        format=1,
         network=NETWORK,
         ledger=ledger,
         created_ns=CREATED_NS,

@@ -23,7 +23,7 @@ from ledger.store.side import SideDatabase
 
 __all__ = ["METADATA", "PointTable", "points", "points_state"]
 
-FORMAT = 0
+FORMAT = 1
 STATE_ID = 1
 
 METADATA = MetaData()

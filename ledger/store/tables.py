@@ -10,7 +10,7 @@ from sqlalchemy import BigInteger, Column, ForeignKey, Integer, LargeBinary, Met
 
 __all__ = ["FORMAT", "METADATA", "META_ID", "blocks", "bodies", "meta"]
 
-FORMAT = 0
+FORMAT = 1
 """The layout of these tables; a store with another one is refused."""
 META_ID = 1
 

@@ -138,7 +138,7 @@ def test_other_forms_are_refused(made: Journals, monkeypatch: pytest.MonkeyPatch
     """Another format, anchors out of order, another spelling, and a document that is too large are refused."""
     name, stored, given = msgspec.msgpack.decode(whole(made))
     for document in (
-        ["hugang-anchored/1", stored, given],
+        ["hugang-anchored/0", stored, given],
         [name, stored, given[::-1]],
         [name, stored, []],
         [name, stored, given, 1],

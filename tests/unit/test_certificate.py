@@ -146,7 +146,7 @@ def test_statements_in_another_order_are_found(document: bytes) -> None:
 def test_other_formats_are_refused(document: bytes) -> None:
     """A document of another version or with other statements than nine is refused."""
     stored = parts(document)
-    for changed in (assemble(stored, "hugang-certificate/1"), assemble(stored[:8]), assemble([*stored, stored[0]])):
+    for changed in (assemble(stored, "hugang-certificate/0"), assemble(stored[:8]), assemble([*stored, stored[0]])):
         with pytest.raises(IntegrityFailure, match="CERTIFICATE_MALFORMED"):
             verify(changed, PAIR)
 

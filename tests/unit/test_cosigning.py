@@ -324,8 +324,8 @@ def test_other_bytes_are_no_offer(offer: Offer, data: st.DataObject) -> None:
 
 def test_bounds_of_an_offer() -> None:
     """Too many hashes, a hash of another size, a larger note, a negative size and a foreign format are refused."""
-    good = ["hugang-offer/0", b"note", 3, [bytes(32)]]
-    cases = ([b"x", *good[1:]], [*good, 1], good[:3], ["hugang-offer/1", *good[1:]])
+    good = ["hugang-offer/1", b"note", 3, [bytes(32)]]
+    cases = ([b"x", *good[1:]], [*good, 1], good[:3], ["hugang-offer/2", *good[1:]])
     wrong = [
         *cases,
         [good[0], bytes(cosigning.NOTE_SIZE_MAX + 1), 3, []],

@@ -204,7 +204,7 @@ def read_body(
 ) -> tuple[bytes, list[tuple[bytes, bytes]], list[int], list[bytes]]:
     """Take a body apart: its skeleton, heads and bodies, records that each entry derives, all records."""
     (section, version, zero, size), rest = take(memoryview(body), "<HHIQ")
-    assert (section, version, zero, size % 8) == (1, 0, 0, 0)
+    assert (section, version, zero, size % 8) == (1, 1, 0, 0)
     numbers = struct.unpack_from(f"<{6 * entry_count}I", rest)
     entries = [numbers[index::entry_count] for index in range(entry_count)]
     heads, start = [], 24 * entry_count
@@ -213,11 +213,11 @@ def read_body(
         start += head_size
     assert bytes(rest[start:size]) == bytes(size - start)
     (section, version, zero, size), rest = take(rest[size:], "<HHIQ")
-    assert (section, version, zero) == (2, 0, 0)
+    assert (section, version, zero) == (2, 1, 0)
     runs, rest = rest[:size], rest[size:]
     skeleton = body[: len(body) - len(rest)]
     (section, version, zero, size), rest = take(rest, "<HHIQ")
-    assert (section, version, zero, size) == (3, 0, 0, len(rest))
+    assert (section, version, zero, size) == (3, 1, 0, len(rest))
     bodies = []
     for _, body_size, *_ in entries:
         bodies.append(bytes(rest[:body_size]))
@@ -245,7 +245,7 @@ def network_of(document: bytes) -> str:
     speakers = [party for party in fields["parties"] if party["ledger"] or {"node", "settlement"} & {*party["roles"]}]
     parties = [{name: party[name] for name in named} | {"roles": sorted(party["roles"])} for party in speakers]
     shared = {
-        "format": "hugang-network/0",
+        "format": "hugang-network/1",
         "network": fields["network"],
         "created_ns": fields["created_ns"],
         "assets": sorted(assets, key=lambda asset: asset["code"]),
@@ -273,7 +273,7 @@ def check_message(head: bytes, body: bytes, keys: dict[str, Ed25519PublicKey], d
 def test_the_page_is_enough() -> None:
     """A reader written from the page checks chain, signatures, hashes, positions and tree of the example."""
     (magic, version, zero, size), rest = take(memoryview(EXAMPLE), "<8sHHI")
-    assert (magic, version, zero) == (b"hugangEX", 0, 0)
+    assert (magic, version, zero) == (b"hugangEX", 1, 0)
     document, rest = bytes(rest[:size]), rest[size:]
     raw_keys = [bytes.fromhex(party["public_key"]) for party in json.loads(document)["parties"]]
     keys = {hashlib.sha256(raw).hexdigest(): Ed25519PublicKey.from_public_bytes(raw) for raw in raw_keys}
@@ -291,7 +291,7 @@ def test_the_page_is_enough() -> None:
         assert fields[14:16] == (previous, hashlib.sha256(skeleton).digest())
         assert (len(body), timestamp_ns > time_ns) == (body_size, True)
         previous = hashlib.sha256(header).digest()
-        node_key.verify(signature, b"hugang-block/0\n" + previous)
+        node_key.verify(signature, b"hugang-block/1\n" + previous)
         leaves += [leaf(b"\2" + record) for record in records[:expired_count]]
         used = expired_count
         for (head, message), count in zip(messages_read, counts, strict=True):

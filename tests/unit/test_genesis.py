@@ -24,7 +24,7 @@ def public_key(seed: int) -> bytes:
 def example() -> Genesis:
     """Give a small, valid genesis."""
     return Genesis(
-        format=0,
+        format=1,
         network="net-1",
         ledger="SH",
         created_ns=1_700_000_000_000_000_000,
@@ -47,7 +47,7 @@ def test_genesis_is_read_back() -> None:
 def test_white_space_makes_another_document() -> None:
     """Only the canonical bytes are a genesis."""
     with pytest.raises(MalformedInput):
-        genesis.decode(genesis.encode(example()).replace(b'"format":0', b'"format": 0'))
+        genesis.decode(genesis.encode(example()).replace(b'"format":1', b'"format": 1'))
 
 
 @pytest.mark.parametrize("text", [b'"net-1"', b'"CNY"', b'"money"', b'"SH"', public_key(1).hex().encode() + b'"'])
@@ -203,7 +203,7 @@ def test_two_ledgers_make_one_network() -> None:
 def test_the_network_is_hashed_as_the_page_says() -> None:
     """The network hash is SHA-256 over the JSON that docs/formats.md describes, written here without our encoder."""
     shared = {
-        "format": "hugang-network/0",
+        "format": "hugang-network/1",
         "network": "net-1",
         "created_ns": 1_700_000_000_000_000_000,
         "assets": [

@@ -89,7 +89,7 @@ def test_a_header_is_what_the_format_says() -> None:
     block = BLOCKS[1]
     data = block.encoded.header
     assert len(data) == journal.HEADER_SIZE == 168
-    assert data[:16] == b"hugangBK" + bytes(4) + b"SH" + b"\1\1"
+    assert data[:16] == b"hugangBK" + b"\1\0\1\0" + b"SH" + b"\1\1"
     assert struct.unpack_from("<QQIIQQQQ", data, 16) == (
         2,
         4,
@@ -119,8 +119,10 @@ def test_headers_of_another_size_are_refused(size: int) -> None:
     ("offset", "value", "code"),
     [
         (0, b"X", "BLOCK_MALFORMED"),
-        (8, b"\1", "BLOCK_FORMAT"),
-        (10, b"\1", "BLOCK_FORMAT"),
+        (8, b"\0", "BLOCK_FORMAT"),
+        (8, b"\2", "BLOCK_FORMAT"),
+        (10, b"\0", "BLOCK_FORMAT"),
+        (10, b"\2", "BLOCK_FORMAT"),
         (12, b"sh", "BLOCK_MALFORMED"),
         (12, b"\xc3\x89", "BLOCK_MALFORMED"),
         (14, b"\2", "BLOCK_FORMAT"),

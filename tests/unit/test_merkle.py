@@ -268,7 +268,7 @@ def test_a_frontier_in_bytes() -> None:
     """The encoding is a version byte, the size as little-endian u64 and the subtree roots, largest first."""
     frontier = merkle.Frontier()
     frontier.append_many(table(*(merkle.leaf_hash(leaf) for leaf in LEAVES[:3])))
-    expected = b"\x00" + (3).to_bytes(8, "little") + ROOTS[2] + merkle.leaf_hash(LEAVES[2])
+    expected = b"\x01" + (3).to_bytes(8, "little") + ROOTS[2] + merkle.leaf_hash(LEAVES[2])
     assert frontier.to_bytes() == expected
 
 
@@ -277,12 +277,13 @@ def test_a_frontier_in_bytes() -> None:
     [
         b"",
         bytes(8),
-        b"\x01" + bytes(8),
-        bytes(10),
-        b"\x00" + (1).to_bytes(8, "little"),
-        b"\x00" + (1).to_bytes(8, "little") + bytes(33),
-        b"\x00" + (2).to_bytes(8, "little") + bytes(64),
-        b"\x00" + (2**63).to_bytes(8, "little") + bytes(32),
+        b"\x00" + bytes(8),
+        b"\x02" + bytes(8),
+        b"\x01" + bytes(9),
+        b"\x01" + (1).to_bytes(8, "little"),
+        b"\x01" + (1).to_bytes(8, "little") + bytes(33),
+        b"\x01" + (2).to_bytes(8, "little") + bytes(64),
+        b"\x01" + (2**63).to_bytes(8, "little") + bytes(32),
     ],
 )
 def test_a_malformed_frontier_is_refused(data: bytes) -> None:
@@ -305,7 +306,7 @@ def test_a_copy_is_independent() -> None:
 
 def test_a_full_tree_takes_no_more() -> None:
     """Beyond the largest size an append is refused, not wrapped."""
-    data = b"\x00" + merkle.SIZE_MAX.to_bytes(8, "little") + bytes(32 * 63)
+    data = b"\x01" + merkle.SIZE_MAX.to_bytes(8, "little") + bytes(32 * 63)
     frontier = merkle.Frontier.from_bytes(data)
     with pytest.raises(InvariantViolation):
         frontier.append_many(sample(1))

@@ -72,7 +72,7 @@ def test_body_swapped_after_signing_is_refused() -> None:
         (b"network 20", b"network 2020"),
         (b"2a2b", b"2A2b"),
         (NETWORK_HASH.hex().encode(), b"net-1"),
-        (b"hugang-statement/0", b"hugang-statement/1"),
+        (b"hugang-statement/1", b"hugang-statement/2"),
         (b"\nsubject", b"\r\nsubject"),
         (b"network " + NETWORK_HASH.hex().encode() + b"\n", b""),
     ],

@@ -382,7 +382,7 @@ def test_what_is_no_receipt(single: bytes) -> None:
         b"\xc1",
         msgspec.msgpack.encode({}),
         msgspec.msgpack.encode([FORMAT, []]),
-        msgspec.msgpack.encode(["hugang-receipt/1", document[1]]),
+        msgspec.msgpack.encode(["hugang-receipt/0", document[1]]),
         msgspec.msgpack.encode([*document, None]),
         msgspec.msgpack.encode([FORMAT, document[1] * 2]),
         msgspec.msgpack.encode([FORMAT, document[1] * 3]),

@@ -199,7 +199,7 @@ def test_lies_are_refused() -> None:
         (changed(checkpoint=made.note("SH")), "BALANCE_INVALID"),
         (changed(ledger="HK"), "BALANCE_INVALID"),
         (changed(proof=accounts.proof(number)[:-1]), "BALANCE_INVALID"),
-        (changed(format="hugang-balance/1"), "BALANCE_MALFORMED"),
+        (changed(format="hugang-balance/0"), "BALANCE_MALFORMED"),
         (changed(leaf=b""), "BALANCE_MALFORMED"),
         (changed(more=1), "BALANCE_MALFORMED"),
         (bytes(sealed.SIZE_MAX + 1), "BALANCE_MALFORMED"),

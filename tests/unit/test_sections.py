@@ -152,7 +152,7 @@ def test_the_table_alone_gives_the_layout() -> None:
 def test_the_skeleton_ends_where_the_bodies_begin() -> None:
     """What the header hashes is all but the section of bodies."""
     bodies = b"".join(entry.message.body for entry in MIXED.entries)
-    head = struct.pack("<HHIQ", 3, 0, 0, len(bodies))
+    head = struct.pack("<HHIQ", 3, 1, 0, len(bodies))
     assert MIXED.body().skeleton_size == LAYOUT.skeleton_size
     assert DATA[LAYOUT.skeleton_size :] == head + bodies
 
@@ -194,7 +194,8 @@ MODE_NOW = int(LAYOUT.modes[BESIDE])
         DATA + b"\0",
         DATA[:20],
         with_bytes(0, b"\2"),
-        with_bytes(2, b"\1"),
+        with_bytes(2, b"\0"),
+        with_bytes(2, b"\2"),
         with_bytes(4, b"\1"),
         with_bytes(8, b"\0"),
         with_bytes(LAYOUT.records_offset - 16, b"\1"),

@@ -247,7 +247,7 @@ def test_a_base_is_bounded() -> None:
         (";created=", ";Created="),
         (";created=", ";;created="),
         ('tag="hugang/1:', 'tag="hugang/1:0'),
-        ("hugang/1:7b", "hugang/1:7B"),
+        ("hugang/1:2409ba", "hugang/1:2409BA"),
         ('"@method" "@authority"', '"@authority" "@method"'),
         ('"@method" ', ""),
         ('"@query")', '"@query" "date")'),

@@ -528,7 +528,7 @@ def example_changes(data: bytes) -> list[tuple[str, int, bytes, str]]:
     ):
         head = bytearray(data[:table])
         head[place] ^= 1
-        signature = NODE.sign(b"hugang-snapshot/0\n" + hashlib.sha256(head).digest())
+        signature = NODE.sign(b"hugang-snapshot/1\n" + hashlib.sha256(head).digest())
         changes.append((why, 0, bytes(head) + signature, code))
     return changes
 
@@ -554,7 +554,7 @@ def test_the_example_of_the_page(tmp_path: Path) -> None:
     chain = chain_of(1)
     data = folder_of(tmp_path).save(chain.machine, NODE).read_bytes()
     count = len(parts_of(chain.machine))
-    head = struct.pack("<8sHHI", b"hugangSN", 0, 0, count) + hashlib.sha256(GENESIS_BYTES).digest()
+    head = struct.pack("<8sHHI", b"hugangSN", 1, 1, count) + hashlib.sha256(GENESIS_BYTES).digest()
     head += struct.pack("<Q", 1) + chain.blocks[0].hash
     head += struct.pack("<QQ", chain.machine.position, chain.blocks[0].header.timestamp_ns)
     head += chain.blocks[0].header.tree_root
@@ -567,6 +567,6 @@ def test_the_example_of_the_page(tmp_path: Path) -> None:
         assert data[offset : offset + len(part)] == part
         table, offset = table + 64, offset + len(part)
     assert offset == len(data)
-    NODE.public_key().verify(data[table : table + 64], b"hugang-snapshot/0\n" + hashlib.sha256(data[:table]).digest())
+    NODE.public_key().verify(data[table : table + 64], b"hugang-snapshot/1\n" + hashlib.sha256(data[:table]).digest())
     assert chain.blocks[0].header.ledger == LEDGER
     assert np.frombuffer(parts_of(chain.machine)["control"], "<i8")[ACCOUNT_COUNT] == 3

@@ -84,7 +84,7 @@ def test_no_store_is_not_found(database: Database) -> None:
 
 @pytest.mark.parametrize(
     "statement",
-    ["UPDATE meta SET format = 1", "DELETE FROM meta", "ALTER TABLE meta RENAME COLUMN format TO version"],
+    ["UPDATE meta SET format = 0", "DELETE FROM meta", "ALTER TABLE meta RENAME COLUMN format TO version"],
 )
 def test_an_unknown_format_is_refused(database: Database, statement: str) -> None:
     """A store of another format, or with another idea of its table, is opened neither for writing nor for reading."""

@@ -149,7 +149,7 @@ def test_other_files_are_refused(file_place: SqlitePlace, opener: Callable[..., 
 def test_an_unknown_format_is_refused(file_place: SqlitePlace) -> None:
     """A layout of a later version is refused on open."""
     file_place.create().close()
-    execute(file_place, "UPDATE meta SET format = 1")
+    execute(file_place, "UPDATE meta SET format = 2")
     with pytest.raises(MalformedInput, match="STORE_FORMAT"):
         SqliteStore.open(file_place.path, runtime=make_runtime())
 

@@ -297,7 +297,7 @@ def test_the_file_holds_the_roots(tmp_path: Path) -> None:
     """The file is a head of 32 bytes and the tiles' roots in order, and serves the next process without hashing."""
     path = tmp_path / "tree.tiles"
     assert made_file(path) == ROOTS
-    assert path.read_bytes()[:HEAD_SIZE] == b"hugangTL" + bytes(8) + GENESIS_HASH[:16]
+    assert path.read_bytes()[:HEAD_SIZE] == b"hugangTL" + b"\1" + bytes(7) + GENESIS_HASH[:16]
     store = Counting(MIDDLE.store())
     tiles = Tiles.open(store, path=path)
     assert tiles.consistency(256, 1024) == merkle.consistency_proof(MIDDLE_LEAVES[:1024], 256)
@@ -314,11 +314,11 @@ def test_the_file_holds_the_roots(tmp_path: Path) -> None:
         b"x" * 500,
         b"hugangTL\x01" + bytes(7) + GENESIS_HASH[:16] + ROOTS,
         b"hugangTL" + bytes(8) + bytes(16) + ROOTS,
-        b"hugangTL" + bytes(8) + GENESIS_HASH[:16] + ROOTS[:45],
-        b"hugangTL" + bytes(8) + GENESIS_HASH[:16] + ROOTS[:-32] + bytes(32),
-        b"hugangTL" + bytes(8) + GENESIS_HASH[:16] + bytes(len(ROOTS)),
-        b"hugangTL" + bytes(8) + GENESIS_HASH[:16] + ROOTS + ROOTS,
-        b"hugangTL" + bytes(8) + GENESIS_HASH[:16] + ROOTS[32:],
+        b"hugangTL" + b"\1" + bytes(7) + GENESIS_HASH[:16] + ROOTS[:45],
+        b"hugangTL" + b"\1" + bytes(7) + GENESIS_HASH[:16] + ROOTS[:-32] + bytes(32),
+        b"hugangTL" + b"\1" + bytes(7) + GENESIS_HASH[:16] + bytes(len(ROOTS)),
+        b"hugangTL" + b"\1" + bytes(7) + GENESIS_HASH[:16] + ROOTS + ROOTS,
+        b"hugangTL" + b"\1" + bytes(7) + GENESIS_HASH[:16] + ROOTS[32:],
     ],
     ids=["empty", "cut head", "foreign", "format", "genesis", "torn", "zeros at the end", "zeros", "too long", "lost"],
 )
