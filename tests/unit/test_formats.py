@@ -284,7 +284,7 @@ def test_the_page_is_enough() -> None:
         header, signature, body = bytes(rest[:168]), bytes(rest[168:232]), bytes(rest[232:size])
         rest = rest[size:]
         fields = struct.unpack("<8sHH2sBBQQIIQQQQ32s32s32s", header)
-        assert fields[:8] == (b"hugangBK", 0, 0, b"SH", 1, 1, height + 1, position)
+        assert fields[:8] == (b"hugangBK", 1, 1, b"SH", 1, 1, height + 1, position)
         entry_count, expired_count, transfer_count, timestamp_ns, body_size, tree_size = fields[8:14]
         parts = read_body(body, entry_count, expired_count, transfer_count, position)
         skeleton, messages_read, counts, records = parts
