@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.setup-stamp
 RUN_STAMP := $(VENV)/.run-stamp
 DIST ?= dist
+EVERYWHERE := -n auto --dist loadfile
 PACKAGES := ledger settlement gateway benchmarks
 SOURCES := $(PACKAGES) tests
 
@@ -54,8 +55,8 @@ distclean: clean ## Remove the virtual environment and the compiled caches too.
 	rm -rf $(VENV) *.egg-info .hypothesis
 	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
 
-test: setup ## Run the fast tests.
-	$(BIN)/python -m pytest
+test: setup ## Run the fast tests, a file at a time on each processor.
+	$(BIN)/python -m pytest $(EVERYWHERE)
 
 test-long: setup ## Run every test, the long ones and the faults too, with branch coverage of ledger and settlement.
 	$(BIN)/python -m pytest -m '' --hypothesis-profile=long --cov --cov-report=term-missing:skip-covered
@@ -73,7 +74,7 @@ check: setup ## Check format, lint, types, layers and the fast tests.
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/mypy $(PACKAGES)
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(EVERYWHERE)
 
 postgres: setup ## Find a PostgreSQL server for the tests that need one, or install it.
 	@$(BIN)/python -m tests.postgresql_server
