@@ -63,7 +63,7 @@ test-long: setup ## Run every test, the long ones and the faults too, with branc
 
 # The kernels as plain Python, because a compiled line is not seen; then everything else.
 KERNEL_TESTS := $(addprefix tests/unit/test_,$(addsuffix .py,posting holds chains precedence hold_groups reversals balancing \
-	meters limits asof packing sections columns state registry recall days windows))
+	meters limits asof packing sections columns state registry recall days windows answers store))
 
 coverage: setup ## Run the fast tests with branch coverage of ledger and settlement, the kernels uncompiled.
 	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest --cov --cov-report= $(KERNEL_TESTS)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ledger.errors import Conflict, NotFound
+from ledger.errors import NotFound
 from ledger.genesis import Genesis
 from ledger.messages import Message
 from settlement.chart import AccountCode
@@ -459,16 +459,3 @@ class Book:
         if window is None:
             raise NotFound("WINDOW_NOT_FOUND", "This window was never opened here.", window=number)
         return window
-
-    def decided_window(self) -> int:
-        """Give the number of the last settled window, 0 before the first.
-
-        Raises:
-            Conflict: never; windows are decided in order.
-        """
-        settled = self.current - 1
-        if settled and self.windows[settled].state is not WindowState.SETTLED:
-            settled -= 1
-        if settled and self.windows[settled].state is not WindowState.SETTLED:
-            raise Conflict("WINDOW_ORDER", "Windows are decided in order.")
-        return settled

@@ -160,3 +160,18 @@ async def test_a_message_has_a_size(count_max: int) -> None:
     """A message of no size that the format knows is never made."""
     with pytest.raises(InvariantViolation):
         Batcher(Sender(), count_max=count_max)
+
+
+async def test_whoever_has_gone_is_not_told_of_a_failure() -> None:
+    """A task that gave up waiting gets nothing; the others get the failure of their message."""
+    sender = Sender()
+    sender.gate.clear()
+    sender.failure = Unavailable("STOPPING", "The node stops.", retry_after_s=1)
+    batcher = Batcher(sender)
+    gone, waiting = (batcher.transfer(number, debit=1, credit=2, amount=1) for number in (1, 2))
+    await asyncio.sleep(0)
+    gone.cancel()
+    sender.gate.set()
+    with pytest.raises(Unavailable):
+        await waiting
+    assert gone.cancelled()

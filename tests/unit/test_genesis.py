@@ -259,3 +259,17 @@ def test_a_ledger_is_no_pair_with_itself() -> None:
     for one in pair():
         with pytest.raises(IntegrityFailure, match="GENESIS_PAIR"):
             genesis.check_pair(one, one)
+
+
+def test_a_genesis_of_any_size_is_not_read() -> None:
+    """More than its bound is refused before it is parsed."""
+    with pytest.raises(MalformedInput, match="GENESIS_MALFORMED"):
+        genesis.decode(bytes(genesis.SIZE_MAX + 1))
+
+
+def test_an_issuer_of_what_does_not_exist_is_refused() -> None:
+    """An issuer's assets are those of the table."""
+    first, *others = example().parties
+    wrong = msgspec.structs.replace(example(), parties=(msgspec.structs.replace(first, assets=("XXX",)), *others))
+    with pytest.raises(MalformedInput, match="GENESIS_MALFORMED"):
+        genesis.decode(genesis.encode(wrong))

@@ -258,6 +258,17 @@ def test_binding_a_group_stops_its_clock_and_releasing_starts_it() -> None:
     ledger.state.check()
 
 
+def test_what_is_bound_stays_bound() -> None:
+    """Binding a group again, or releasing it again, finds all its holds and changes none."""
+    ledger = grouped(timeout_s=5)
+    for act in (posting.group_bind, posting.group_release):
+        assert act(ledger.state, 5) == 6
+        before = ledger.state.hold_table.array.tobytes()
+        assert act(ledger.state, 5) == 6
+        assert ledger.state.hold_table.array.tobytes() == before
+    ledger.state.check()
+
+
 def test_a_hold_bound_from_the_start_counts_after_its_release() -> None:
     """Its deadline was set when it was made."""
     ledger = grouped(flags=BOUND, timeout_s=5)

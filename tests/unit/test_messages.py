@@ -7,7 +7,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger import messages
+from ledger import messages, signatures
 from ledger.errors import LedgerError, MalformedInput, Unauthenticated
 from ledger.messages import Kind, Message
 
@@ -142,3 +142,31 @@ def test_flipped_byte_in_a_base_never_verifies(index: int, mask: int) -> None:
 
     with pytest.raises(LedgerError):
         messages.verify(bent, messages.parse(bent), messages.public_bytes(KEY))
+
+
+@pytest.mark.parametrize(
+    ("base", "signature"), [(b"x" * (messages.BASE_SIZE_MAX + 1), bytes(64)), (b"x", bytes(63)), (b"x", bytes(65))]
+)
+def test_a_head_out_of_bounds_is_refused(base: bytes, signature: bytes) -> None:
+    """A base that is too long, or a signature of another size, is refused before it is read."""
+    with pytest.raises(MalformedInput, match="MESSAGE_MALFORMED"):
+        messages.parse(Message(Kind.STATEMENT, base, signature, b""))
+
+
+def test_a_journaled_request_is_a_post_without_a_query() -> None:
+    """What was signed for reading, or for another place by its query, is no message."""
+    fields = {
+        "authority": "127.0.0.1:8700",
+        "path": "/v1/payments",
+        "created": 1,
+        "expires": 2,
+        "key_id": messages.key_id_of(messages.public_bytes(KEY)),
+        "genesis_hash": bytes(32),
+        "content_type": "application/json",
+        "content_digest": bytes(32),
+        "idempotency_key": "k",
+    }
+    for other in ({"method": "PUT"}, {"method": "POST", "query": "?a=1"}):
+        base = signatures.signature_base(**(fields | other))
+        with pytest.raises(MalformedInput, match="MESSAGE_MALFORMED"):
+            messages.parse(Message(Kind.REQUEST, base, bytes(64), b""))
