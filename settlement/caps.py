@@ -3,7 +3,8 @@
 A cap is the maximum of the participant's CLEARING account, whose credits are what it owes. A payment that would owe
 more is refused; money that comes in, and a window that settles, always pass. While this node's yes to a window is
 reserved, a net recipient's own net position stands on the same side of the account. It is nothing that the participant
-owes, so until the decision the maximum is higher by just that much.
+owes, so nothing bounds it when it is reserved, and until the decision the maximum is higher by just that much: also
+where the cap is below what is owed, a net position always finds room, and a payment never more than the cap leaves.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from settlement.chart import AccountCode
 from settlement.opening import require_role
 from settlement.reservation import NetLeg
 
-__all__ = ["authorise_caps", "execute_caps", "give_room", "take_room"]
+__all__ = ["authorise_caps", "execute_caps", "give_room", "lift", "take_room"]
 
 
 def authorise_caps(book: Book, admitted: Admitted, machine: Machine, _timestamp_ns: int) -> None:
@@ -48,8 +49,15 @@ def execute_caps(book: Book, admitted: Admitted, context: Context) -> None:
         _apply(book, context.state, number)
 
 
+def lift(book: Book, state: State, legs: Iterable[NetLeg]) -> None:
+    """Take the maximum off each CLEARING account that a net leg credits; ``give_room`` follows in the same block."""
+    for leg in legs:
+        if leg.credit in book.caps:
+            state.set_limit(leg.credit, maximum=UNLIMITED)
+
+
 def give_room(book: Book, state: State, legs: Iterable[NetLeg]) -> None:
-    """Raise the maximum of each CLEARING account that a net leg credits by what that leg reserves."""
+    """Put the maximum of each such account at its cap and what the leg has reserved."""
     for leg in legs:
         if state.account(leg.credit).code == AccountCode.CLEARING:
             book.cap_rooms[leg.credit] = leg.amount

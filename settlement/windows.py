@@ -358,9 +358,10 @@ def _execute_vote(turn: _Turn[VoteBody], context: Context) -> None:
         return
     proposal = body_of(turn.other("proposal", attempt=body.attempt), ProposalBody)
     legs = reservation.net_legs(turn.book, proposal.nets)
-    caps.give_room(turn.book, context.state, legs)
+    caps.lift(turn.book, context.state, legs)
     commands = reservation.commands(legs, window=body.window, attempt=body.attempt, party=turn.admitted.party)
     records = context.post(commands)
+    caps.give_room(turn.book, context.state, legs)
     if np.any(records["result"] != Result.OK):
         raise InvariantViolation("I4: net positions could not be reserved after they had been found covered")
     turn.window.state = WindowState.VOTED

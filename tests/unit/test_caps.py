@@ -124,6 +124,43 @@ def test_a_cap_that_changes_during_a_vote_keeps_its_room(world: World) -> None:
     world.check()
 
 
+@pytest.mark.parametrize("left_out", [False, True])
+def test_a_cap_below_what_is_owed_does_not_stop_a_net_recipients_vote(world: World, left_out: bool) -> None:
+    """The window of a participant that owes more than its new cap, and is owed more still, settles all the same."""
+    payment = out(world, 10_00)
+    world.hk.pay("dan", payment)
+    capped(world, maximum=5_00)
+    world.sh.pay("ann", world.payment("SH/WALLET.ann", "HK/WALLET.dan", 40_00))
+    assert world.settle([payment["uetr"]] if left_out else [])
+
+    refused = Result.CREDIT_MAXIMUM
+    assert results(world, out(world, 5_01), out(world, 5_00)) == [refused, refused if left_out else Result.OK]
+    if left_out:
+        world.sh.pay("ann", world.payment("SH/WALLET.ann", "HK/WALLET.dan", 40_00))
+        assert world.settle()
+        assert results(world, out(world, 5_00), out(world, 1)) == [Result.OK, refused]
+    world.check()
+
+
+def test_a_reserved_net_position_makes_no_room_above_a_cap(world: World) -> None:
+    """Between vote and decision payments stay below the cap, also when what was above it is cancelled meanwhile."""
+    first, second = out(world, 10_00), out(world, 2_00)
+    world.hk.pay("dan", first)
+    world.sh.pay("ann", world.payment("SH/WALLET.ann", "HK/WALLET.dan", 40_00))
+    steps = Steps(world, world.hk.book.current).to_acceptance()
+    world.hk.pay("dan", second)
+    capped(world, maximum=11_00)
+    steps.propose()
+    steps.vote()
+    assert world.hk.refused("dan", out(world, 1)) == [Result.CREDIT_MAXIMUM]
+
+    world.hk.post("dan", "/v1/cancellations", {"uetr": second["uetr"]})
+    assert results(world, out(world, 1_01), out(world, 1_00)) == [Result.CREDIT_MAXIMUM, Result.OK]
+    steps.decide()
+    assert results(world, out(world, 10_01), out(world, 10_00)) == [Result.CREDIT_MAXIMUM, Result.OK]
+    world.check()
+
+
 def test_an_aborted_attempt_takes_its_room_away(world: World) -> None:
     """After an abort the cap is again all that the participant may owe."""
     capped(world)
