@@ -22,14 +22,12 @@ from ledger import messages
 from ledger.errors import IntegrityFailure, LedgerError, NotFound
 from ledger.genesis import Genesis, check_pair, network_hash
 from ledger.messages import Envelope, Kind, Message
-from ledger.parties import Role
-from settlement import answers, statements
+from settlement import answers, speakers, statements
 from settlement.book import PEER
 from settlement.obligations import Signed, accepted_of, check_acceptance, derived_nets
 from settlement.report import WindowReport, report_of
 from settlement.statements import (
     LEDGERS,
-    OPERATOR_LEDGER,
     AcceptanceBody,
     Body,
     CloseBody,
@@ -48,6 +46,7 @@ __all__ = ["FORMAT", "Certificate", "build", "verify", "verify_chain"]
 FORMAT = "hugang-certificate/1"
 SIZE_MAX = 8 * messages.BODY_SIZE_MAX
 STATEMENT_COUNT = 9
+Keys = Mapping[str, Mapping[str, bytes]]
 T = TypeVar("T", bound=Body)
 
 
@@ -203,21 +202,15 @@ def _read(certificate: bytes) -> tuple[Message, ...]:
         raise IntegrityFailure("CERTIFICATE_MALFORMED", f"The certificate cannot be read: {error}") from error
 
 
-def _keys(genesis_pair: tuple[Genesis, Genesis]) -> dict[str, dict[str, bytes]]:
-    """Give the trusted keys by speaker (ledger code or ``--``) and key id; the network hash has both agree on them."""
+def _keys(genesis_pair: tuple[Genesis, Genesis]) -> Keys:
+    """Give the trusted keys by speaker and key id; the network hash has both documents agree on them."""
     check_pair(*genesis_pair)
     if {genesis.ledger for genesis in genesis_pair} != {*LEDGERS}:
         raise IntegrityFailure("GENESIS_PAIR", "The two genesis documents are of other ledgers than these two.")
-    genesis = genesis_pair[0]
-    speakers = {at: [genesis.node(at).public_key] for at in LEDGERS}
-    speakers[OPERATOR_LEDGER] = [party.public_key for party in genesis.parties if Role.SETTLEMENT in party.roles]
-    return {
-        at: {messages.key_id_of(bytes.fromhex(key)): bytes.fromhex(key) for key in keys}
-        for at, keys in speakers.items()
-    }
+    return speakers.keys_of(genesis_pair[0])
 
 
-def _statement(message: Message, *, place: int, expected: bytes, keys: dict[str, dict[str, bytes]]) -> Body:
+def _statement(message: Message, *, place: int, expected: bytes, keys: Keys) -> Body:
     """Check one statement by itself: form, speaker, signature, canonical body."""
     try:
         envelope: Envelope = messages.parse(message)

@@ -30,6 +30,7 @@ from ledger.writer import Writer
 from settlement import answers, statements, windows
 from settlement.book import Book, Window, WindowState
 from settlement.port import PositionsView, WindowView
+from settlement.speakers import check_speaker
 from settlement.statements import Body, ProposalBody, VoteBody, digest_of, kind_of, statement_key
 from settlement.window_views import positions_view, window_view
 
@@ -151,7 +152,7 @@ class Conduct:
     def _vote(self, machine: Machine, proposal: Admitted, others: Sequence[Admitted]) -> list[Admitted]:
         """Give a proposal with this node's vote; the last voter adds the other's vote before and its decision after."""
         body: ProposalBody = proposal.content
-        windows.check_speaker(machine, proposal)
+        check_speaker(machine, proposal)
         windows.check_proposal(self._book, machine, body)
         self._check_cosigned(machine, self._book.window(body.window))
         digest = digest_of(proposal.message)
@@ -196,7 +197,7 @@ class Conduct:
             is_vote = isinstance(vote, VoteBody) and (vote.window, vote.attempt) == (body.window, body.attempt)
             if is_vote and admitted.envelope.ledger == body.first_voter:
                 machine.directory.signer(admitted.envelope.key_id)
-                windows.check_speaker(machine, admitted)
+                check_speaker(machine, admitted)
                 return admitted
         raise Conflict("VOTE_MISSING", "The first voter's vote did not come with the proposal.", window=body.window)
 

@@ -45,6 +45,7 @@ from settlement.bodies import PaymentBody
 from settlement.book import Book, Group, window_of
 from settlement.legs import Leg, TransferCode, leg_id
 from settlement.places import incoming_place, payee_ids, peer_party
+from settlement.speakers import speaks
 from settlement.statements import DecisionBody, last_voter
 from settlement.views import PaymentStatus, PaymentView
 
@@ -162,7 +163,9 @@ def make(source: Source, plan: Plan, note: bytes, machine: Machine) -> bytes:
         machine: for the key behind the message's key id; keys are never removed.
 
     Raises:
-        NotFound, IntegrityFailure: as ``make_receipt``.
+        NotFound: as ``make_receipt``; ``RECEIPT_UNPROVEN``, the receipt does not verify. What others have signed may
+            be the cause, so this is an answer to whoever asks, and no failure of the node.
+        IntegrityFailure: the journal cannot be read.
     """
     first = source.reader.record(plan.position)
     message = int(first["message"])
@@ -175,19 +178,31 @@ def make(source: Source, plan: Plan, note: bytes, machine: Machine) -> bytes:
     if first["code"] == TransferCode.INCOMING:
         mine = mine[:1]
     envelope = messages.parse(entry.message)
-    receipt = make_receipt(
-        source,
-        Wanted(
-            note=note,
-            message=message,
-            key=machine.directory.keys[envelope.key_id].public_key,
-            is_whole=envelope.topic == _SINGLE,
-            records=tuple((plan.position + mine).tolist()),
-            evidence=() if plan.decision is None else (plan.decision,),
-            claim=msgspec.msgpack.encode(plan.claim),
-        ),
+    wanted = Wanted(
+        note=note,
+        message=message,
+        key=machine.directory.keys[envelope.key_id].public_key,
+        is_whole=envelope.topic == _SINGLE,
+        records=tuple((plan.position + mine).tolist()),
+        evidence=() if plan.decision is None else (plan.decision,),
+        claim=msgspec.msgpack.encode(plan.claim),
     )
-    verify(receipt, source.genesis)
+    return _verified(source, wanted)
+
+
+def _verified(source: Source, wanted: Wanted) -> bytes:
+    """Make a receipt and check it as whoever gets it will.
+
+    Raises:
+        NotFound, IntegrityFailure: as ``make``.
+    """
+    try:
+        receipt = make_receipt(source, wanted)
+        verify(receipt, source.genesis)
+    except IntegrityFailure as error:
+        if not error.code.startswith("RECEIPT_"):
+            raise
+        raise NotFound("RECEIPT_UNPROVEN", "The receipt does not verify.", failure=error.code) from error
     return receipt
 
 
@@ -315,7 +330,7 @@ class _Part:
         ids = [id_of(row["id_hi"], row["id_lo"]) for row in records]
         if self.is_incoming:
             permitted = payee_ids(uetr, self.claim.window)
-            listed = topic == "statement:list" and _speaks(self.view.key, self.view.envelope.ledger, genesis)
+            listed = topic == "statement:list" and speaks(self.view.envelope, genesis)
             if not listed or len(ids) != 1 or records[0]["leg"] != Leg.PAYEE or ids[0] not in permitted:
                 _contradiction("The record is not that of the payment on its payee's ledger.")
             return
@@ -388,8 +403,7 @@ def _decision_of(view: PartView, claim: Claim, genesis: Genesis) -> DecisionBody
     decides = last_voter(claim.window) if claim.window else ""
     if not isinstance(body, DecisionBody) or not body.commit or body.window != claim.window:
         _contradiction("The decision is no commit of the payment's window.")
-    public_key = genesis.node(decides).public_key
-    if found.envelope.ledger != decides or found.envelope.key_id != messages.key_id_of(bytes.fromhex(public_key)):
+    if found.envelope.ledger != decides or not speaks(found.envelope, genesis):
         _contradiction("The decision is not by the node that decides this window.")
     return body
 
@@ -397,11 +411,6 @@ def _decision_of(view: PartView, claim: Claim, genesis: Genesis) -> DecisionBody
 def _address(ledger: str, number: np.uint32) -> str:
     """Write an account's address; none for no account."""
     return address(ledger, int(number)) if number else ""
-
-
-def _speaks(key: bytes, ledger: str, genesis: Genesis) -> bool:
-    """Whether a key is that of a ledger's node."""
-    return key.hex() == genesis.node(ledger).public_key
 
 
 def _check_pair(payer: _Part, payee: _Part) -> None:

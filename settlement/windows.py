@@ -27,10 +27,9 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from ledger import posting
-from ledger.errors import Conflict, Forbidden, InvariantViolation, Rejected
+from ledger.errors import Conflict, InvariantViolation, Rejected
 from ledger.machine import Admitted, Context, Machine
 from ledger.messages import Envelope
-from ledger.parties import Role
 from ledger.transfers import Result
 from settlement import answers, caps, packing, payments, refunds, reservation, statements
 from settlement.applied import apply_commit, check_books
@@ -43,8 +42,8 @@ from settlement.obligations import (
     held_nets,
     listed_members,
 )
+from settlement.speakers import check_speaker
 from settlement.statements import (
-    SPEAKER_IS_OPERATOR,
     WINDOW_MAX,
     AcceptanceBody,
     CloseBody,
@@ -58,7 +57,7 @@ from settlement.statements import (
     statement_key,
 )
 
-__all__ = ["authorise", "check_proposal", "check_speaker", "check_vote", "decode", "execute"]
+__all__ = ["authorise", "check_proposal", "check_vote", "decode", "execute"]
 
 B = TypeVar("B")
 
@@ -99,7 +98,7 @@ def authorise(book: Book, admitted: Admitted, machine: Machine, _timestamp_ns: i
     """Say whether a statement may be journaled now; changes nothing.
 
     Raises:
-        Forbidden: ``SPEAKER_WRONG``, ``ROLE_MISSING``.
+        Forbidden: ``SPEAKER_WRONG``, ``SPEAKER_KEY``, ``ROLE_MISSING``.
         NotFound: ``WINDOW_NOT_FOUND``.
         Conflict: it contradicts what is journaled here; ``docs/settlement.md`` lists the codes.
         Rejected: ``VOTE_IMPOSSIBLE``, ``NET_OVERFLOW``, ``ASSET_UNKNOWN``.
@@ -123,22 +122,6 @@ def execute(book: Book, admitted: Admitted, context: Context) -> None:
 def _key_of(admitted: Admitted) -> str:
     body: statements.Body = admitted.content
     return statement_key(statements.kind_of(body), admitted.envelope.ledger, getattr(body, "attempt", 0))
-
-
-def check_speaker(machine: Machine, admitted: Admitted) -> None:
-    """Let only the operator close and propose, and only the node of a ledger speak for it.
-
-    Raises:
-        Forbidden: ``ROLE_MISSING``, ``SPEAKER_WRONG``.
-    """
-    if statements.kind_of(admitted.content) in SPEAKER_IS_OPERATOR:
-        if Role.SETTLEMENT not in machine.directory.party(admitted.party).roles:
-            raise Forbidden("ROLE_MISSING", "Only the settlement operator says this.", role=Role.SETTLEMENT.value)
-        return
-    ledger = admitted.envelope.ledger
-    known = ledger in statements.LEDGERS
-    if not known or machine.directory.by_code(machine.genesis.node(ledger).code).number != admitted.party:
-        raise Forbidden("SPEAKER_WRONG", "Only the node of a ledger speaks for it.", ledger=ledger)
 
 
 # --- close ------------------------------------------------------------------------------------------------------------

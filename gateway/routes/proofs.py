@@ -7,6 +7,7 @@ settlement operator and the two nodes may ask for one, and their requests are si
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated, Any
 
@@ -41,6 +42,8 @@ __all__ = [
     "handlers",
     "router",
 ]
+
+_log = logging.getLogger("hugang.node")
 
 COSIGNED = "/v1/checkpoints/cosigned"
 """GET: the checkpoint of the other log that this node has cosigned last."""
@@ -163,6 +166,7 @@ def _add_signed(routes: APIRouter, node: Node) -> None:
         responses=answers(
             "the bytes of a receipt",
             "PAYMENT_NOT_FOUND",
+            "RECEIPT_UNPROVEN",
             "UETR_INVALID",
             "SIGNATURE_MISSING",
             "NODE_STOPPED",
@@ -358,4 +362,8 @@ async def _receipt(node: Node, plan: Plan) -> bytes:
 
     note = await node.cosigning.checkpoint(await node.runtime.offload(needed))
     source = Source(node.genesis, node.store, node.reader, node.tiles, node.private_key)
-    return await node.runtime.offload(payment_receipts.make, source, plan, note, node.machine)
+    try:
+        return await node.runtime.offload(payment_receipts.make, source, plan, note, node.machine)
+    except NotFound as error:
+        _log.error("no receipt of the payment at position %d: %s", plan.position, error, exc_info=error)
+        raise

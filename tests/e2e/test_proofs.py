@@ -167,6 +167,24 @@ def test_a_refusal_for_a_leg_that_was_taken_has_a_receipt(network: Network, sett
     assert (found.status, found.reason, found.amount) == (PaymentStatus.REFUSED, Result.ID_EXISTS, 5)
 
 
+def test_a_receipt_that_does_not_verify_stops_no_node(
+    network: Network, settled: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where the node's own check of a receipt fails, its reader is told, the log says why, and the node works on."""
+
+    def contradicted(*_: object) -> None:
+        raise IntegrityFailure("RECEIPT_CONTRADICTION", "as asked")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("settlement.payment_receipts.verify", contradicted)
+        with pytest.raises(ProblemError) as caught:
+            network.customer("SH").receipt(settled)
+    assert (caught.value.status, caught.value.code) == (404, "RECEIPT_UNPROVEN")
+    assert "RECEIPT_CONTRADICTION: as asked" in caplog.text
+    assert not network.nodes["SH"].is_halted
+    assert verify(network.customer("SH").receipt(settled), genesis_of(network, "SH")).uetr == settled
+
+
 def test_a_receipt_is_for_those_it_concerns(network: Network, settled: str) -> None:
     """Somebody else's payment has no receipt, and without a signature there is none at all."""
     for reader in (network.client("SH", key_of("shop-SH")), network.client("HK", key_of("shop-HK"))):

@@ -37,7 +37,7 @@ from settlement.statements import (
     body_of,
 )
 from tests.cycle_fixture import Pair
-from tests.settlement_fixture import CREATED_NS, NETWORK_HASH, World, genesis_of, key_of
+from tests.settlement_fixture import CREATED_NS, NETWORK_HASH, World, genesis_of, key_of, public_key_of
 
 pytestmark = pytest.mark.anyio
 
@@ -167,6 +167,23 @@ async def test_a_vote_on_another_proposal_stops_the_last_voter(yes: bool) -> Non
         forged = say(body_of(vote, VoteBody), FIRST, key="SETTLEMENT")
         with pytest.raises(Forbidden, match="SPEAKER_WRONG"):
             await pair.nodes[LAST].conduct.deliver([proposal, forged])
+        assert (await pair.nodes[LAST].conduct.window(WINDOW)).attempt == 0
+
+
+async def test_a_second_key_neither_proposes_nor_votes() -> None:
+    """A proposal, or the first vote beside it, is refused under a further key of its speaker, before anybody votes."""
+    world = world_with_payments()
+    for party, key in (("SETTLEMENT", "second"), (f"NODE-{FIRST}", "third")):
+        for node in world.nodes:
+            node.post(party, "/v1/keys", {"party": party, "public_key": public_key_of(key)})
+    async with Pair.make(world) as pair:
+        inputs = await to_acceptance(pair)
+        body = await propose(pair, inputs)
+        with pytest.raises(Forbidden, match="SPEAKER_KEY"):
+            await pair.nodes[FIRST].conduct.deliver([say(body, key="second")])
+        (vote,) = await pair.nodes[FIRST].conduct.deliver([say(body)])
+        with pytest.raises(Forbidden, match="SPEAKER_KEY"):
+            await pair.nodes[LAST].conduct.deliver([say(body), say(body_of(vote, VoteBody), FIRST, key="third")])
         assert (await pair.nodes[LAST].conduct.window(WINDOW)).attempt == 0
 
 

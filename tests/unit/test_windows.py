@@ -17,6 +17,7 @@ from settlement.statements import (
     LEDGERS,
     WINDOW_MAX,
     AcceptanceBody,
+    Body,
     CloseBody,
     ListBody,
     NetPosition,
@@ -27,7 +28,7 @@ from settlement.statements import (
     digest_of,
 )
 from tests.cycle_steps import Steps, accepted, refused, states, world_with_payments
-from tests.settlement_fixture import World, uetr_of
+from tests.settlement_fixture import World, public_key_of, uetr_of
 
 YUAN = 100
 
@@ -231,6 +232,21 @@ def test_only_nodes_speak_for_ledgers(steps: Steps) -> None:
     for key in ("NODE-HK", "SETTLEMENT"):
         assert refused(steps.world.hk, steps.say("SH", body, key=key)) == "SPEAKER_WRONG"
     assert refused(steps.world.hk, steps.say("US", body, key="NODE-SH")) == "SPEAKER_WRONG"
+
+
+@pytest.mark.parametrize(("party", "ledger"), [("SETTLEMENT", "--"), ("NODE-HK", "HK"), ("NODE-SH", "SH")])
+def test_a_second_key_of_a_speaker_says_nothing(steps: Steps, party: str, ledger: str) -> None:
+    """A key that a speaker has added is known to no certificate and no receipt, so no statement counts under it."""
+    for node in steps.nodes.values():
+        node.post(party, "/v1/keys", {"party": party, "public_key": public_key_of("second")})
+    if ledger == "--":
+        said: Body = CloseBody(1)
+    else:
+        steps.close()
+        said = own_list(steps, ledger)
+    for node in steps.nodes.values():
+        assert refused(node, steps.say(ledger, said, key="second")) == "SPEAKER_KEY"
+        accepted(node, steps.say(ledger, said))
 
 
 def own_list(steps: Steps, ledger: str) -> ListBody:
