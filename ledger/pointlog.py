@@ -23,7 +23,7 @@ from ledger.store.points import PointTable
 
 __all__ = ["PointLog"]
 
-FLUSH_COUNT = 2**12
+FLUSH_COUNT = 2**14
 """Points that are carried into the table together."""
 FLUSH_NS = 10**9
 """How long they are kept back while fewer come."""
@@ -162,7 +162,10 @@ class PointLog:
             return self._moving, self._chunks[0] if self._chunks else np.empty(0, POINT)
 
     def _move(self) -> None:
-        """Carry everything into the table; what cannot be carried stays, and is tried again with a later block."""
+        """Carry everything into the table; what cannot be carried stays, and is tried again with a later block.
+
+        A table that turns out to be damaged when its points are joined with new ones is forgotten.
+        """
         with self._lock:
             self._moving = np.concatenate([self._moving, *self._chunks])
             self._chunks = []
@@ -172,8 +175,10 @@ class PointLog:
             if is_due:
                 self._table.put(height, block_hash, points)
             is_carried = True
-        except (LedgerError, IntegrityFailure):
+        except (LedgerError, IntegrityFailure) as error:
             is_carried = False
+            if error.code == "POINTS_CORRUPT":
+                self.distrust()
         with self._lock:
             self._moved_ns = self._runtime.monotonic_ns()
             self._is_moving = False

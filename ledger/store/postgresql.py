@@ -273,7 +273,7 @@ def side_database(url: str) -> SideDatabase:
 
     def clear() -> None:
         with engine.begin() as connection:
-            points.METADATA.drop_all(connection)
+            points.drop_tables(connection)
 
     return SideDatabase(engine, _failure, clear)
 

@@ -38,6 +38,8 @@ READER_COUNT_MAX = 8
 """Connections for reading; each is held for one short transaction."""
 CHECKPOINT_SIZE = 32 * 2**20
 """Bytes appended after which the write-ahead log is moved into the database."""
+SIDE_PAGE_SIZE = 2**14
+"""Bytes of a page of a file beside the journal, whose rows are nearly as large."""
 
 # In a damaged file a cell may have another type than its column, and SQLite may complain in bytes that are no text.
 _DAMAGE = (ValueError, TypeError, OverflowError, MemoryError)
@@ -207,7 +209,7 @@ def side_database(path: Path) -> SideDatabase:
 
     def connect() -> sqlite3.Connection:
         connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=BUSY_TIMEOUT_S)
-        for pragma in ("journal_mode=WAL", "synchronous=NORMAL"):
+        for pragma in (f"page_size={SIDE_PAGE_SIZE}", "journal_mode=WAL", "synchronous=NORMAL"):
             connection.execute(f"PRAGMA {pragma}").close()
         return connection
 

@@ -12,10 +12,9 @@ from ledger import pointlog
 from ledger.errors import IntegrityFailure, Unavailable
 from ledger.pointlog import PointLog
 from ledger.points import POINT
-from ledger.registry import Array
 from ledger.runtime import SystemRuntime
 from ledger.snapshot import Snapshots
-from ledger.store import MemoryStore, PointTable, open_points
+from ledger.store import MemoryStore, chunks, open_points
 from ledger.writer import open_machine
 from tests.block_fixture import Blocks
 from tests.ledger_fixture import (
@@ -26,47 +25,10 @@ from tests.ledger_fixture import (
     private_key,
     reference_chain,
 )
+from tests.points_fixture import GENESIS, beside, blocks_of, check, hash_of, run_beside, table_of
 from tests.store_places import Database, SqlitePlace
 
-GENESIS = bytes(range(32))
-ACCOUNTS = 5
 SEED = 20_260_110
-
-
-def hash_of(height: int) -> bytes:
-    """Name a block."""
-    return height.to_bytes(32)
-
-
-def blocks_of(count: int) -> list[Array]:
-    """Give the points of some blocks of ten positions each, some blocks without any, some positions twice."""
-    draw = np.random.default_rng(SEED)
-    blocks = []
-    for height in range(1, count + 1):
-        rows = np.zeros(int(draw.integers(0, 6)), POINT)
-        rows["account"] = draw.integers(1, ACCOUNTS + 1, len(rows))
-        rows["position"] = np.sort(draw.integers(10 * height, 10 * height + 5, len(rows)))
-        for name in ("last", "debits_pending", "debits_posted", "credits_pending", "credits_posted"):
-            rows[name] = draw.integers(0, 2**62, len(rows))
-        blocks.append(rows)
-    return blocks
-
-
-def table_of(database: Database, genesis_hash: bytes = GENESIS) -> PointTable:
-    """Open the table beside a store's place."""
-    return open_points(database.address, genesis_hash=genesis_hash)
-
-
-def check(log: PointLog | PointTable, blocks: list[Array]) -> None:
-    """Hold every lookup against a list of all points."""
-    rows = np.concatenate([np.empty(0, POINT), *blocks])
-    for account in range(1, ACCOUNTS + 2):
-        own = {int(row["position"]): row for row in rows[rows["account"] == account]}
-        for position in (0, *range(5, 10 * len(blocks) + 20), 2**63 - 1):
-            before = max((place for place in own if place <= position), default=None)
-            after = min((place for place in own if place > position), default=None)
-            assert log.at_or_before(account, position) == (None if before is None else own[before])
-            assert log.after(account, position) == (None if after is None else own[after])
 
 
 @pytest.mark.parametrize("flush_count", [1, 7, 10**6])
@@ -170,32 +132,6 @@ def test_following_waits_for_the_table(database: Database, monkeypatch: pytest.M
     runtime.close()
 
 
-def test_only_one_writes(database: Database) -> None:
-    """Of two that have opened the table, the second to write is refused."""
-    one, two = table_of(database), table_of(database)
-    one.put(1, hash_of(1), np.empty(0, POINT))
-    with pytest.raises(Unavailable, match="LEDGER_LOCKED"):
-        two.put(1, hash_of(1), np.empty(0, POINT))
-    one.close()
-    two.close()
-
-
-@pytest.mark.parametrize(
-    "change", ["credits_posted = credits_posted + 1", "last = 0", "checksum = 7", "debits_posted = -1"]
-)
-def test_a_changed_point_is_no_balance(database: Database, change: str) -> None:
-    """A row that was changed is refused when it is read."""
-    table = table_of(database)
-    rows = np.zeros(1, POINT)
-    rows["account"], rows["position"], rows["last"] = 1, 10, 5
-    table.put(1, hash_of(1), rows)
-    run_beside(database, f"UPDATE points SET {change}")
-    for ask, position in ((table.at_or_before, 10), (table.after, 9)):
-        with pytest.raises(IntegrityFailure, match="POINTS_CORRUPT"):
-            ask(1, position)
-    table.close()
-
-
 def test_one_wrong_point_costs_all(database: Database) -> None:
     """When a stored point turns out to be changed, none is trusted any more, and the next start makes them again."""
     table = table_of(database)
@@ -203,7 +139,7 @@ def test_one_wrong_point_costs_all(database: Database) -> None:
     rows["account"], rows["position"], rows["last"] = 1, 10, 5
     table.put(1, hash_of(1), rows)
     log = PointLog(table, runtime=make_runtime())
-    run_beside(database, "UPDATE points SET last = 6")
+    run_beside(database, "UPDATE points_pages SET checksum = 6")
     for ask in (log.at_or_before, log.after, log.at_or_before):
         with pytest.raises(Unavailable, match="POINTS_MISSING"):
             ask(1, 9 if ask == log.after else 10)
@@ -214,41 +150,19 @@ def test_one_wrong_point_costs_all(database: Database) -> None:
     again.close()
 
 
-def run_beside(database: Database, statement: str) -> None:
-    """Run a statement where the points are: beside a file, or in its schema."""
-    place = SqlitePlace(beside(database)) if isinstance(database, SqlitePlace) else database
-    place.run(statement)
-
-
-def beside(database: SqlitePlace) -> Path:
-    """Name the file of the points."""
-    return database.path.with_name(database.path.name + ".points")
-
-
-def test_a_cell_that_is_no_number_is_no_balance(tmp_path: Path) -> None:
-    """In a file a cell can hold what its column does not; that is refused too."""
-    database = SqlitePlace(tmp_path / "sh.db")
-    table = table_of(database)
-    rows = np.zeros(1, POINT)
-    rows["account"], rows["position"] = 1, 10
-    table.put(1, hash_of(1), rows)
-    run_beside(database, "UPDATE points SET last = 'later'")
-    with pytest.raises(IntegrityFailure, match="POINTS_CORRUPT"):
-        table.at_or_before(1, 10)
-    table.close()
-
-
-@pytest.mark.parametrize("statement", ["UPDATE points_state SET format = 9", "DELETE FROM points_state"])
-def test_another_form_begins_anew(database: Database, statement: str) -> None:
-    """A table of another format, or torn, is emptied and filled again."""
-    table = table_of(database)
-    table.put(1, hash_of(1), blocks_of(3)[2])
-    table.close()
-    run_beside(database, statement)
-    again = table_of(database)
-    assert again.height == 0
-    check(again, [])
-    again.close()
+def test_damage_found_while_writing_costs_all(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where new points are to be joined with stored ones that were changed, none is kept until the next start."""
+    monkeypatch.setattr(pointlog, "FLUSH_COUNT", 1)
+    monkeypatch.setattr(chunks, "FAN_COUNT", 2)
+    blocks = [rows for rows in blocks_of(8) if len(rows)]
+    log = PointLog(table := table_of(database), runtime=make_runtime())
+    log.add(1, hash_of(1), blocks[0])
+    run_beside(database, "UPDATE points_pages SET checksum = 6")
+    log.add(2, hash_of(2), blocks[1])
+    with pytest.raises(Unavailable, match="POINTS_MISSING"):
+        log.at_or_before(1, 10)
+    assert table.height == 0
+    log.close()
 
 
 def test_points_of_another_ledger_begin_anew(database: Database) -> None:
