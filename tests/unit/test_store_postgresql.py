@@ -10,10 +10,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ledger.errors import LedgerError, NotFound, Unavailable
-from ledger.store import PostgresqlStore, postgresql
+from ledger.points import POINT
+from ledger.store import PostgresqlStore, chunks, open_points, postgresql
 from tests.block_fixture import Blocks, encoded, stored
 from tests.ledger_fixture import GENESIS_BYTES, make_runtime
 from tests.postgresql_server import PostgresqlServer
@@ -432,6 +434,23 @@ def test_a_role_needs_few_rights(place: PostgresqlPlace) -> None:
         with pytest.raises(Exception, match="permission denied"):
             in_session(store, statement)
     store.close()
+
+
+def test_the_same_rights_keep_balance_points(place: PostgresqlPlace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The documented grants are enough to open the tables of points, to add to them and to join chunks."""
+    monkeypatch.setattr(chunks, "FAN_COUNT", 2)
+    place.create().close()
+    open_points(place.url, genesis_hash=bytes(32)).close()
+    role = f"node_of_{place.schema}"
+    place.run(f"CREATE ROLE {role} LOGIN")
+    place.run(documented("GRANT USAGE", sh=place.schema, node=role))
+    table = open_points(re.sub(r"//[^@]*@", f"//{role}@", place.url), genesis_hash=bytes(32))
+    rows = np.zeros(1, POINT)
+    for height in (1, 2):
+        rows["position"] = height
+        table.put(height, bytes(32), rows)
+    assert (table.height, table.chunk_count) == (2, 1)
+    table.close()
 
 
 def test_the_documented_place_is_one(postgresql_server: PostgresqlServer) -> None:
