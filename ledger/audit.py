@@ -22,7 +22,7 @@ import numpy as np
 from ledger import genesis as genesis_format
 from ledger import logs
 from ledger.checkpoint import Checkpoint, encode_checkpoint
-from ledger.errors import IntegrityFailure, MalformedInput
+from ledger.errors import IntegrityFailure, InvariantViolation, MalformedInput
 from ledger.exports import ExportFile, Source
 from ledger.journal import EncodedBlock
 from ledger.machine import Interpreter, Machine
@@ -153,9 +153,8 @@ class _Verifier:
             raise self._placed(error) from error
         self._check_reached(wanted)
         checked_ns = self._clock_ns()
-        state = self._machine.state
-        state.check()
-        trial_balance = tuple(state.trial_balance())
+        self._check_state()
+        trial_balance = tuple(self._machine.state.trial_balance())
         ended_ns = self._clock_ns()
         stages = self._follower.stages
         return Report(
@@ -182,6 +181,14 @@ class _Verifier:
             },
             machine=self._machine,
         )
+
+    def _check_state(self) -> None:
+        """Hold what all blocks have made together to the invariants (I2, I3); no single record can be blamed."""
+        try:
+            self._machine.state.check()
+        except InvariantViolation as error:
+            sentence = f"What the blocks make together breaks an invariant of the ledger: {error}"
+            raise IntegrityFailure("STATE_UNSOUND", sentence, block=self._machine.height) from error
 
     def _check_reached(self, missing: set[tuple[int, bytes]]) -> None:
         """Refuse a journal that does not contain every checkpoint: one tree of that size and root after some block."""

@@ -34,6 +34,7 @@ __all__ = [
     "DUE_COUNT_MAX",
     "PRECEDENCE",
     "STAY",
+    "TIMESTAMP_LIMIT",
     "due",
     "group_bind",
     "group_holds",
@@ -84,7 +85,8 @@ PRECEDENCE: tuple[Result, ...] = (
 
 DUE_COUNT_MAX = 2**20
 """Holds that expire at the head of one block, half of what a block can hold; the next block goes on with the others."""
-_TIMESTAMP_LIMIT = 2**62  # so that a timestamp plus the longest timeout stays below 2^63
+TIMESTAMP_LIMIT = 2**62
+"""The first instant that no block can bear, in February 2116: a timestamp plus the longest timeout stays below 2^63."""
 
 _Kernels = tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]]
 """``survey``, ``find_originals`` and ``apply_commands``, compiled or plain."""
@@ -109,7 +111,7 @@ def post(
     Args:
         state: changed in place.
         commands: dtype ``TRANSFER``, one-dimensional, contiguous, writeable.
-        timestamp_ns: the block's instant, below 2^62; holds made now get their deadline from it.
+        timestamp_ns: the block's instant, below ``TIMESTAMP_LIMIT``; holds made now get their deadline from it.
         first_position: journal position of the first command.
         recall: reads records of the journal from before ``first_position``; asked only when a transfer is reversed that
             was not reversed before.
@@ -212,7 +214,7 @@ def _check_arguments(commands: Transfers, timestamp_ns: int, first_position: int
     flags = commands.flags
     if commands.dtype != TRANSFER or commands.ndim != 1 or not flags.c_contiguous or not flags.writeable:
         raise InvariantViolation("commands are a writeable contiguous array of TRANSFER")
-    if not 0 <= timestamp_ns < _TIMESTAMP_LIMIT:
+    if not 0 <= timestamp_ns < TIMESTAMP_LIMIT:
         raise InvariantViolation(f"timestamp {timestamp_ns} is out of range")
     if not 0 <= first_position <= POSITION_LIMIT - len(commands):
         raise InvariantViolation(f"position {first_position} is out of range")

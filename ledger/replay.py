@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ledger import journal, messages, sections
-from ledger.errors import IntegrityFailure, LedgerError, MalformedInput
+from ledger.errors import IntegrityFailure, InvariantViolation, LedgerError, MalformedInput
 from ledger.journal import EncodedBlock, Header
 from ledger.machine import Admitted, Draft, Machine
+from ledger.posting import TIMESTAMP_LIMIT
 from ledger.sections import Layout
 from ledger.transfers import TRANSFER
 
@@ -118,10 +119,17 @@ class Follower:
         places = self._layout(header, encoded.body)
         started_ns, admitted_before_ns = self.clock_ns(), self.stages.admit_ns
         feed = _Feed(self, prepared, places)
-        draft = self.machine.apply(feed.admitted(), header.timestamp_ns)
+        draft = self._fold(feed, header)
         self._applied_hash = journal.block_hash(encoded.header)
         self.stages.fold_ns += self.clock_ns() - started_ns - (self.stages.admit_ns - admitted_before_ns)
         return Applied(prepared, header, places, draft, feed.failure)
+
+    def _fold(self, feed: _Feed, header: Header) -> Draft:
+        """Let the fold take a block. What breaks an invariant there is no block of this journal, whoever signed it."""
+        try:
+            return self.machine.apply(feed.admitted(), header.timestamp_ns)
+        except InvariantViolation as error:
+            raise self._bad("BLOCK_IMPOSSIBLE", f"The block breaks an invariant of the ledger: {error}") from error
 
     def finish(self, applied: Applied) -> None:
         """Do the second half: hold the block against what the fold made of it, let the tree grow, and go on from it.
@@ -189,6 +197,8 @@ class Follower:
             raise self._bad("BLOCK_PLACE", "The block claims another place.", claims=header.height)
         if header.timestamp_ns <= machine.timestamp_ns:
             raise self._bad("BLOCK_TIME", "The block is not later than the one before it.")
+        if header.timestamp_ns >= TIMESTAMP_LIMIT:
+            raise self._bad("BLOCK_TIME", "The block is later than any block can be.")
         return header
 
     def _layout(self, header: Header, body: bytes) -> Layout:
