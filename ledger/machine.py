@@ -240,7 +240,8 @@ class Machine:
         self.answers = Answers(hash_key)
         self.height = 0
         self.position = 0
-        self.timestamp_ns = genesis.created_ns
+        self.timestamp_ns = self.real_ns = genesis.created_ns
+        """The time of the last block; and the real time at which the block that is being made began."""
         self.previous_hash = self.genesis_hash
         interpreter.begin(self)
 
@@ -292,14 +293,16 @@ class Machine:
         yet: ``grow`` and ``seal`` follow for each draft in order, while the next ones may already be applied.
 
         Raises:
-            InvariantViolation: time did not move on.
+            InvariantViolation: time did not move on, or lies beyond what a block can bear; nothing has changed.
         """
-        if timestamp_ns < self.earliest_ns:
-            raise InvariantViolation(f"I5: timestamp {timestamp_ns} does not follow {self.earliest_ns - 1}")
+        if not self.earliest_ns <= timestamp_ns < posting.TIMESTAMP_LIMIT:
+            raise InvariantViolation(
+                f"I5: timestamp {timestamp_ns} does not follow {self.earliest_ns - 1} within limits"
+            )
         day = business_day(timestamp_ns)
         if self._begin_day(day):
             self.interpreter.begin_day(self, day)
-        real_ns = timestamp_ns - self.interpreter.clock_offset_ns
+        self.real_ns = real_ns = timestamp_ns - self.interpreter.clock_offset_ns
         first_position = self.position
         expired = self._expire(timestamp_ns)
         records: list[Transfers] = [expired] if len(expired) else []

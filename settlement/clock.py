@@ -12,19 +12,22 @@ from ledger.errors import Forbidden, Rejected
 from ledger.machine import Admitted, Context, Machine
 from ledger.meters import business_day
 from ledger.parties import Role
+from ledger.posting import TIMESTAMP_LIMIT
 from settlement.bodies import ClockBody
 from settlement.book import Book
 from settlement.opening import require_role
 
 __all__ = ["DAY_MAX", "authorise_clock", "execute_clock"]
 
-DAY_MAX = 2**16 - 400
+DAY_MAX = business_day(TIMESTAMP_LIMIT) - 400
 """The last business day that a clock can be moved to: after it real time has more than a year to go on."""
 _SECOND_NS = 1_000_000_000
 
 
-def authorise_clock(_book: Book, admitted: Admitted, machine: Machine, timestamp_ns: int) -> None:
+def authorise_clock(book: Book, admitted: Admitted, machine: Machine, _timestamp_ns: int) -> None:
     """Let a registrar move the clock of a ledger on whose genesis permits it.
+
+    How far it may go counts from the real time of the block and all moves so far, those of the same block included.
 
     Raises:
         Forbidden: ``ROLE_MISSING``, ``CLOCK_REAL``.
@@ -34,7 +37,7 @@ def authorise_clock(_book: Book, admitted: Admitted, machine: Machine, timestamp
     require_role(machine.directory, admitted.party, Role.REGISTRAR)
     if not machine.genesis.test_clock:
         raise Forbidden("CLOCK_REAL", "The genesis of this ledger gives it no test clock.")
-    if business_day(timestamp_ns + body.advance_s * _SECOND_NS) > DAY_MAX:
+    if business_day(machine.real_ns + book.clock_offset_ns + body.advance_s * _SECOND_NS) > DAY_MAX:
         raise Rejected("CLOCK_RANGE", "The clock would leave the calendar of the ledger.")
 
 

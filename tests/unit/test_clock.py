@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 import pytest
 
-from ledger.errors import Forbidden, LedgerError, Rejected, Unauthenticated
+from ledger.errors import Forbidden, InvariantViolation, LedgerError, Rejected, Unauthenticated
 from ledger.meters import business_day
+from ledger.posting import TIMESTAMP_LIMIT
 from settlement import clock
 from settlement.shapes import ADVANCE_S_MAX
-from tests.settlement_fixture import CREATED_NS, SECOND, Node, party
+from tests.settlement_fixture import CREATED_NS, SECOND, Node, issuance, party
 
 CLOCK = "/v1/clock"
 DAY_S = 86_400
@@ -42,9 +43,10 @@ def timed() -> Timed:
     return Timed(Node.of("SH", test_clock=True))
 
 
-def register(timed: Timed, code: str, *, age_s: int = 0) -> LedgerError | None:
+def register(timed: Timed, code: str, *, age_s: int = 0, operator: bool = False) -> LedgerError | None:
     """Send something that any block can hold."""
-    return timed.post("REGISTRAR-SH", "/v1/parties", {"parties": [party(code)]}, age_s=age_s)
+    roles = ("participant", "operator") if operator else ()
+    return timed.post("REGISTRAR-SH", "/v1/parties", {"parties": [party(code, *roles)]}, age_s=age_s)
 
 
 def test_moves_add_up_from_the_next_block_on(timed: Timed) -> None:
@@ -107,7 +109,7 @@ def test_a_real_ledger_has_no_test_clock() -> None:
 
 
 def test_the_clock_stays_within_the_calendar(timed: Timed, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Days are counted in 16 bits, so the clock is stopped before they are used up."""
+    """The clock is stopped before the last day of the calendar is passed."""
     monkeypatch.setattr(clock, "DAY_MAX", business_day(CREATED_NS) + 1)
     assert timed.advance(DAY_S) is None
     assert register(timed, "later") is None
@@ -115,3 +117,50 @@ def test_the_clock_stays_within_the_calendar(timed: Timed, monkeypatch: pytest.M
     error = timed.advance(DAY_S)
     assert isinstance(error, Rejected)
     assert error.code == "CLOCK_RANGE"
+
+
+def test_a_clock_moved_to_its_end_still_posts() -> None:
+    """Whatever moves are accepted, what comes after them posts; the one that would go too far changes nothing."""
+    timed = Timed(Node.of("SH", test_clock=True))
+    assert register(timed, "ALPHA", operator=True) is None
+    assert timed.post("ALPHA", "/v1/participants", {"assets": ["CNY"]}) is None
+    moves = [timed.advance(ADVANCE_S_MAX) for _ in range(100)]
+    machine = timed.node.machine
+    before = (machine.state.money_digest(), machine.frontier.root(), machine.height, timed.node.book.clock_offset_ns)
+
+    refused = timed.advance(ADVANCE_S_MAX)
+
+    assert moves[0] is None
+    assert isinstance(refused, Rejected)
+    assert refused.code == "CLOCK_RANGE"
+    after = (machine.state.money_digest(), machine.frontier.root(), machine.height, timed.node.book.clock_offset_ns)
+    assert after == before
+    assert timed.post("PBOC", "/v1/issuances", {"issuances": [issuance("ALPHA", 100)]}) is None
+    timed.real_ns += 365 * DAY_S * SECOND
+    assert timed.post("PBOC", "/v1/issuances", {"issuances": [issuance("ALPHA", 200)]}) is None
+    assert timed.node.replayed().machine.frontier.root() == machine.frontier.root()
+
+
+def test_moves_in_one_block_stay_within_the_calendar_together(timed: Timed) -> None:
+    """A move is held to the end of the calendar with the moves before it in its own block."""
+    body = {"advance_s": ADVANCE_S_MAX}
+    messages = [timed.node.request("REGISTRAR-SH", CLOCK, body, at_ns=timed.real_ns) for _ in range(100)]
+
+    outcomes = timed.node.apply(messages, at_ns=timed.real_ns + SECOND).outcomes
+
+    refused = [outcome for outcome in outcomes if isinstance(outcome, LedgerError)]
+    assert {error.code for error in refused} == {"CLOCK_RANGE"}
+    assert 80 <= len(outcomes) - len(refused) <= 90
+    assert business_day(timed.real_ns + timed.node.book.clock_offset_ns) <= clock.DAY_MAX
+    assert register(timed, "later") is None
+
+
+def test_a_block_beyond_the_calendar_is_not_begun(timed: Timed) -> None:
+    """A time that no block can bear is refused before anything is done for it, whatever the messages are."""
+    machine = timed.node.machine
+    before = (machine.state.money_digest(), machine.state.business_day, machine.earliest_ns, machine.position)
+
+    with pytest.raises(InvariantViolation, match="I5"):
+        machine.apply([], TIMESTAMP_LIMIT)
+
+    assert (machine.state.money_digest(), machine.state.business_day, machine.earliest_ns, machine.position) == before
