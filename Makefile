@@ -14,7 +14,7 @@ SOURCES := $(PACKAGES) tests
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help setup demo up down clean distclean test test-long coverage check bench curves peers faults docs wheel lock postgres
+.PHONY: help setup demo up down clean distclean test test-long plain coverage check bench curves peers faults docs wheel lock postgres
 
 help: ## List the targets, each with one sentence.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -64,6 +64,9 @@ test-long: setup ## Run every test, the long ones and the faults too, with branc
 # The kernels as plain Python, because a compiled line is not seen; then everything else.
 KERNEL_TESTS := $(addprefix tests/unit/test_,$(addsuffix .py,posting holds chains precedence hold_groups reversals balancing \
 	meters limits asof packing sections columns state registry recall days windows answers store))
+
+plain: setup ## Run the tests of the kernels with the kernels as plain Python.
+	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest $(EVERYWHERE) $(KERNEL_TESTS)
 
 coverage: setup ## Run the fast tests with branch coverage of ledger and settlement, the kernels uncompiled.
 	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest --cov --cov-report= $(KERNEL_TESTS)
