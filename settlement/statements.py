@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from ledger import merkle, messages
 from ledger.errors import MalformedInput
 from ledger.messages import Envelope, Kind, Message
-from ledger.transfers import VALUE_DAY_MAX
+from ledger.transfers import VALUE_DAY_MAX, Result
 from settlement import packing
 from settlement.book import PAYMENT, Payments
 
@@ -66,6 +66,7 @@ OPERATOR_LEDGER = "--"
 LIST_COUNT_MAX = 155_000
 """Payments in one direction of one window: what a message body can hold."""
 NETS_MAX = 65_536
+_RESULTS = np.array([result.value for result in Result], np.uint16)
 PARTICIPANTS_MAX = 4_096
 WINDOW_MAX = 2**30 - 1
 ATTEMPT_MAX = 2**16 - 1
@@ -404,6 +405,8 @@ def _check_acceptance(body: AcceptanceBody) -> None:
         raise _refuse("The acceptance does not reject as many as it says.")
     if np.any(accepted != (payees != 0)) or np.any(accepted != (amounts > 0)) or np.any(amounts < 0):
         raise _refuse("A payment is accepted exactly if it has a payee and an amount.")
+    if not np.all(np.isin(reasons, _RESULTS)):
+        raise _refuse("A reason of the acceptance is no result.")
     if np.any(providers[~accepted] != 0):
         raise _refuse("A rejected payment has no provider.")
     _check_table(body.participants, np.concatenate((payees, providers)))

@@ -13,6 +13,7 @@ import pytest
 
 from ledger import merkle, messages
 from ledger.errors import MalformedInput
+from ledger.transfers import Result
 from settlement import statements
 from settlement.book import PAYMENT
 from settlement.packing import pack_selection, selected_of
@@ -323,6 +324,21 @@ def test_impossible_acceptances_are_refused(changes: dict[str, Any]) -> None:
     """An acceptance whose columns contradict each other or their count is refused."""
     with pytest.raises(MalformedInput, match="STATEMENT_MALFORMED"):
         reread(msgspec.structs.replace(ACCEPTANCE, **changes), "HK")
+
+
+@pytest.mark.parametrize("reason", [35, 99, 114, 9_999, 2**16 - 1])
+def test_a_reason_that_is_no_result_is_refused(reason: int) -> None:
+    """A rejection for a reason that this ledger cannot name is refused, so that every payment can be shown."""
+    assert reason not in list(Result)
+    with pytest.raises(MalformedInput, match="no result"):
+        reread(msgspec.structs.replace(ACCEPTANCE, reasons=column(np.uint16, 0, reason)), "HK")
+
+
+@pytest.mark.parametrize("reason", [result for result in Result if result is not Result.OK])
+def test_every_refusal_is_a_reason(reason: Result) -> None:
+    """A payment may be rejected for whatever a ledger can refuse one for."""
+    body = msgspec.structs.replace(ACCEPTANCE, reasons=column(np.uint16, 0, reason))
+    assert reread(body, "HK") == body
 
 
 def direction(**changes: Any) -> tuple[Direction, Direction]:

@@ -27,6 +27,7 @@ from settlement.statements import (
     body_of,
     digest_of,
 )
+from settlement.views import PaymentStatus
 from tests.cycle_steps import Steps, accepted, refused, states, world_with_payments
 from tests.settlement_fixture import World, public_key_of, uetr_of
 
@@ -318,6 +319,18 @@ def test_acceptances_are_held_to_the_list(steps: Steps, changes: dict[str, Any])
     message = steps.say("HK", msgspec.structs.replace(body, **changes))
     assert refused(steps.world.sh, message) == "ACCEPTANCE_MISMATCH"
     assert refused(steps.world.hk, message) == "ACCEPTANCE_MISMATCH"
+
+
+def test_an_acceptance_for_an_unknown_reason_leaves_payments_readable(steps: Steps) -> None:
+    """A node that rejects for a reason that is no result is refused, and the payer reads the payment as it stands."""
+    steps.close()
+    steps.list()
+    body = answers.acceptance_of(steps.world.hk.book, steps.window("HK"))
+    reasons = np.array([0, 0, 9_999], np.uint16).tobytes()
+    message = steps.say("HK", msgspec.structs.replace(body, reasons=reasons))
+    assert refused(steps.world.sh, message) == "STATEMENT_MALFORMED"
+    view = steps.world.sh.view("ann", {"uetr": uetr_of("astray")})
+    assert (view.status, view.iso_reason) == (PaymentStatus.ACCEPTED, "")
 
 
 def test_acceptances_count_the_list(steps: Steps) -> None:
