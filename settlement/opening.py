@@ -166,14 +166,16 @@ def execute_parties(_book: Book, admitted: Admitted, context: Context) -> None:
 
 
 def authorise_key(_book: Book, admitted: Admitted, machine: Machine, _timestamp_ns: int) -> None:
-    """Let a party, or a registrar for it, add a key.
+    """Let a party, or a registrar for it, add a key. Who is neither does not learn whether there is such a party.
 
     Raises:
-        NotFound: ``PARTY_NOT_FOUND``.
         Forbidden: ``ROLE_MISSING``, ``KEYS_GUARDED``.
+        NotFound: ``PARTY_NOT_FOUND``.
         Conflict: ``KEY_EXISTS``.
     """
     body: KeyBody = admitted.content
+    if body.party != machine.directory.party(admitted.party).code:
+        require_role(machine.directory, admitted.party, Role.REGISTRAR)
     _check_keeper(machine, admitted.party, machine.directory.by_code(body.party).number)
     _check_key_free(machine.directory, body.public_key)
 

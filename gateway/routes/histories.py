@@ -194,15 +194,16 @@ def _history(
 
 
 def _entry(machine: Machine, reader: Reader, identifier: int, party: str | None) -> Entry:
-    """Find an id of a party.
+    """Find an id of a party. Who may not read others' ids does not learn which parties there are.
 
     Raises:
-        Forbidden: ``READ_FORBIDDEN``, it is somebody else's.
-        NotFound: ``TRANSFER_NOT_FOUND``.
+        Forbidden: ``READ_FORBIDDEN``, it is somebody else's or nobody's.
+        NotFound: ``PARTY_NOT_FOUND``, ``TRANSFER_NOT_FOUND``.
     """
-    number = reader.party if party is None else machine.directory.by_code(party).number
-    if number != reader.party and not reader.has(*_SEES_ALL):
+    is_own = party is None or party == machine.directory.party(reader.party).code
+    if not is_own and not reader.has(*_SEES_ALL):
         raise Forbidden("READ_FORBIDDEN", "The id is somebody else's.")
+    number = reader.party if party is None else machine.directory.by_code(party).number
     entry = machine.state.lookup(number, identifier)
     if entry is None:
         raise NotFound("TRANSFER_NOT_FOUND", "The party has used no such id.")

@@ -120,11 +120,13 @@ def find_payment(node: Node, machine: Machine, reader: Reader, uetr: int, payer:
     """Find a payment for whoever asks; one who sees everything sees it as its payer, or as it came in.
 
     Raises:
-        NotFound: ``PAYMENT_NOT_FOUND``; also where it does not concern the reader.
+        NotFound: ``PAYMENT_NOT_FOUND``; also where it does not concern the reader. ``PARTY_NOT_FOUND``, said only to
+            one who sees everything: for others a payer that does not exist is like one of other payments.
     """
-    number = None if payer is None else machine.directory.by_code(payer).number
     if not reader.has(*_SEES_ALL):
-        return payment_view(machine, node.book, reader.party, uetr, payer=number)
+        known = None if payer is None else machine.directory.numbers.get(payer)
+        return payment_view(machine, node.book, reader.party, uetr, payer=known)
+    number = None if payer is None else machine.directory.by_code(payer).number
     candidates = range(1, len(machine.directory.parties) + 1) if number is None else (number,)
     for party in candidates:
         if outgoing_place(node.book, machine.state, party, uetr) is not None:

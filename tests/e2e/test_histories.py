@@ -219,12 +219,15 @@ def test_a_refused_transfer_is_read_by_its_id(network: Network, customer: Client
 
 
 def test_ids_are_for_their_party(network: Network, customer: Client) -> None:
-    """An id is its party's: others find nothing of that name, and only an auditor may name the party."""
+    """An id is its party's: others find nothing of that name, and only an auditor learns which parties exist."""
     auditor, shop = network.client("SH", network.keys.auditor), network.client("SH", key_of("shop-SH"))
     assert auditor.transfer(uuid_of(1), party="customer-SH") == customer.transfer(uuid_of(1))
+    assert customer.transfer(uuid_of(1), party="customer-SH") == customer.transfer(uuid_of(1))
     for ask, code in (
         (lambda: shop.transfer(uuid_of(1)), "TRANSFER_NOT_FOUND"),
         (lambda: shop.transfer(uuid_of(1), party="customer-SH"), "READ_FORBIDDEN"),
+        (lambda: shop.transfer(uuid_of(1), party="nobody"), "READ_FORBIDDEN"),
+        (lambda: auditor.transfer(uuid_of(1), party="nobody"), "PARTY_NOT_FOUND"),
         (lambda: customer.transfer("1"), "PARAMETER_INVALID"),
         (lambda: customer.transfer(uuid_of(1).replace("-", "")), "PARAMETER_INVALID"),
     ):

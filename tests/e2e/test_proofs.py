@@ -144,6 +144,20 @@ def test_a_payment_just_made_has_a_receipt(network: Network, settled: str) -> No
     assert verify(shop.receipt(made["uetr"], payer="customer-SH"), genesis_of(network, "SH")).amount == 7
 
 
+def test_a_payer_that_does_not_exist_is_told_like_any_other(network: Network, settled: str) -> None:
+    """Who asks for a receipt learns of no party whether it exists, but the auditor, who knows all."""
+    shop, auditor = network.client("SH", key_of("shop-SH")), network.client("SH", network.keys.auditor)
+    asked = [
+        (shop, "bank-SH", "PAYMENT_NOT_FOUND"),
+        (shop, "nobody", "PAYMENT_NOT_FOUND"),
+        (auditor, "nobody", "PARTY_NOT_FOUND"),
+    ]
+    for client, payer, code in asked:
+        with pytest.raises(ProblemError) as caught:
+            client.receipt(shop.new_id(), payer=payer)
+        assert caught.value.code == code
+
+
 def test_a_refusal_for_a_leg_that_was_taken_has_a_receipt(network: Network, settled: str) -> None:
     """A payment of which a book transfer took one further id is refused, each time, is read so, and has its receipt."""
     bank, customer = network.client("SH", key_of("bank-SH")), network.wallets["SH"]["a"]

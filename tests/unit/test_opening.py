@@ -230,6 +230,14 @@ def test_nobody_touches_anothers_keys(world: World) -> None:
     assert world.sh.refusal("ben", "/v1/keys/revocations", {"key_id": key_id("ann")}).code == "ROLE_MISSING"
 
 
+def test_only_a_registrar_learns_whether_a_party_exists(world: World) -> None:
+    """Whoever may not add keys for others reads the same refusal for a party that exists and for one that does not."""
+    for code in ("ben", "nobody", "PBOC"):
+        new = {"party": code, "public_key": public_key_of("second")}
+        error = world.sh.refusal("ann", "/v1/keys", new)
+        assert (type(error), error.code, error.fields) == (Forbidden, "ROLE_MISSING", {"role": "registrar"})
+
+
 def test_unknown_parties_and_keys_are_not_found(world: World) -> None:
     """A key for nobody and the end of no key are refused; a key that somebody has is taken."""
     new = {"party": "nobody", "public_key": public_key_of("second")}
