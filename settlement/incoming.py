@@ -20,6 +20,7 @@ from settlement.drafts import Draft, Indices, Mask
 from settlement.fx import Reasons
 from settlement.legs import Halves, Leg, TransferCode
 from settlement.places import incoming_base, peer_party
+from settlement.statements import LIST_COUNT_MAX
 
 __all__ = ["accept_incoming", "check_payees"]
 
@@ -100,7 +101,10 @@ def _lay_out(book: Book, payments: Payments, reasons: Reasons, quotes: Indices) 
 
 
 def _incoming_halves(book: Book, window: Window, payments: Payments) -> tuple[Halves, Halves, Mask]:
-    """Give what the ids are made from: the UETR, or something fresh for those accepted before and carried out."""
+    """Give what the ids are made from: the UETR, or something fresh for those accepted before and carried out.
+
+    Those that wait and are not in a list that has room for them were cancelled: nothing waits for them any longer.
+    """
     before = book.windows.get(window.number - 1)
     if before is not None:
         carried = before.incoming.rows[before.incoming.states == PaymentState.CARRIED]
@@ -115,7 +119,10 @@ def _incoming_halves(book: Book, window: Window, payments: Payments) -> tuple[Ha
         if uetr in book.incoming_waiting:
             high[index], low[index] = id_halves(incoming_base(uetr, window.number))
             again[index] = True
-    book.incoming_waiting.difference_update(_uetrs(payments))
+    if len(payments) < LIST_COUNT_MAX:
+        book.incoming_waiting.clear()
+    else:
+        book.incoming_waiting.difference_update(_uetrs(payments))
     return high, low, again
 
 

@@ -10,7 +10,7 @@ amounts, accounts        the records: leaves of the tree
 what was asked for       the body that the payer has signed, when the payment was sent by itself
 refused or rejected      the records' results; which of the legs not shown was at fault is stated
 settled at once          the records: posted, not pending
-accepted for a window    the records: pending
+accepted for a window    the payer's records: pending; seen from the payee's ledger it is stated
 settled in a window      the decision, where all payments settled that this one can be among: seen from the payer's
                          ledger, none was cancelled, rejected or carried out; from the payee's, none was carried out
 =======================  ===============================================================================================
@@ -310,6 +310,9 @@ class _Part:
             return self._is_settled_for_certain(self.decision)
         if status is PaymentStatus.REJECTED:
             return self.is_incoming
+        if status is PaymentStatus.ACCEPTED:
+            # What the payee's node has held the payer's may have let go by leaving it out of its next list.
+            return not self.is_incoming
         return status is not PaymentStatus.CANCELLED
 
     def _is_settled_for_certain(self, decision: DecisionBody) -> bool:

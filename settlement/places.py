@@ -14,9 +14,10 @@ from ledger.machine import Machine
 from ledger.state import State
 from settlement.book import Book, PaymentState, PaymentTable
 from settlement.legs import Leg, leg_id, uetr_of
+from settlement.statements import statement_key
 from settlement.table import Table
 
-__all__ = ["Place", "incoming_base", "incoming_place", "outgoing_place", "payee_ids", "peer_party"]
+__all__ = ["Place", "incoming_base", "incoming_place", "is_withdrawn", "outgoing_place", "payee_ids", "peer_party"]
 
 _BASE_TAG = b"hugang/incoming/0\0"
 
@@ -78,6 +79,17 @@ def incoming_place(book: Book, state: State, peer: int, uetr: int) -> Place | No
         following = None if position is None else _look_up(book.incoming_places, position)
         place = following or place
     return place
+
+
+def is_withdrawn(book: Book, place: Place, uetr: int) -> bool:
+    """Whether a payment that came in and was carried out has been cancelled since: it is not in the next list.
+
+    ``place`` is what ``incoming_place`` gives. While the next list is not journaled here, and while one was full, the
+    payment waits. After that it never comes back: its ids are used up.
+    """
+    if not _was_carried(book, place) or uetr in book.incoming_waiting:
+        return False
+    return statement_key("list", book.peer) in book.windows[place.window + 1].statements
 
 
 def _was_carried(book: Book, place: Place) -> bool:

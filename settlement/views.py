@@ -19,7 +19,7 @@ from ledger.state import State
 from ledger.transfers import Result
 from settlement.book import Book, PaymentState, RulesVersion
 from settlement.chart import AccountCode
-from settlement.places import Place, incoming_place, outgoing_place, peer_party
+from settlement.places import Place, incoming_place, is_withdrawn, outgoing_place, peer_party
 
 __all__ = [
     "INSTITUTION",
@@ -328,6 +328,8 @@ def _window_view(book: Book, place: Place, uetr: int, *, incoming: bool) -> Paym
     table = window.incoming if incoming else window.outgoing
     row = table.rows[place.index]
     status = _STATUS[PaymentState(int(table.states[place.index]))]
+    if incoming and is_withdrawn(book, place, uetr):
+        status = PaymentStatus.CANCELLED
     settled = status is PaymentStatus.SETTLED
     payer, payee = (book.peer, book.ledger) if incoming else (book.ledger, book.peer)
     return PaymentView(

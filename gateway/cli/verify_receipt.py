@@ -75,6 +75,7 @@ def command(file: Path, genesis_files: tuple[Path, ...], folder: Path, *, as_jso
 def show_receipt(terminal: Terminal, found: PaymentReceipt) -> None:
     """Print what a verified receipt says, and how much of it is proven."""
     from gateway.cli.terminal import money
+    from settlement.views import PaymentStatus
 
     amount = "an amount that the other ledger knows" if found.amount is None else money(found.amount, found.asset)
     got = money(found.creditor_amount, found.creditor_asset) if found.creditor_amount else found.creditor_asset
@@ -82,7 +83,10 @@ def show_receipt(terminal: Terminal, found: PaymentReceipt) -> None:
     terminal.say(f"{amount} from {found.debtor} to {found.creditor}, which gets {got}")
     reason = "" if not found.reason else f" ({found.reason.name})"
     place = "" if found.window is None else f", window {found.window}"
-    known = "proven" if found.is_status_proven else "stated by the node; the window's certificate proves it"
+    stated = "stated by the node"
+    if found.status is PaymentStatus.SETTLED:
+        stated += "; the window's certificate proves it"
+    known = "proven" if found.is_status_proven else stated
     terminal.say(f"{found.status.value}{reason}{place}: {known}")
     if found.is_body_shown:
         terminal.say("debtor, creditor, assets and amount: signed by the payer")

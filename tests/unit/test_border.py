@@ -17,6 +17,7 @@ from settlement.book import Group, group_of
 from settlement.legs import Leg, leg_id
 from settlement.places import incoming_base, outgoing_place
 from settlement.views import PaymentStatus
+from tests.cycle_steps import Steps
 from tests.settlement_fixture import World, money, uetr_of
 
 
@@ -98,6 +99,57 @@ def test_a_carried_payment_that_skips_a_window_gets_fresh_ids(world: World) -> N
     assert (high[0], low[0]) == id_halves(incoming_base(uetr, book.current + 1))
     assert again.tolist() == [True, False, False]
     assert (high[1:].tolist(), low[1:].tolist()) == (rows["uetr_hi"][1:].tolist(), rows["uetr_lo"][1:].tolist())
+
+
+def cancelled_when_carried(world: World) -> dict[str, Any]:
+    """Give a payment that a window has carried out and that its payer has cancelled then."""
+    payment = world.payment("SH/WALLET.ann", "HK/WALLET.dan", 5_00)
+    world.sh.pay("ann", payment)
+    assert world.settle([payment["uetr"]])
+    world.sh.post("ann", "/v1/cancellations", {"uetr": payment["uetr"]})
+    return payment
+
+
+def test_a_payment_cancelled_after_it_was_carried_is_cancelled_for_its_payee(world: World) -> None:
+    """The payee's ledger shows a carried payment as accepted until the next list lacks it, and then as cancelled."""
+    payment = cancelled_when_carried(world)
+    assert world.hk.view("dan", payment).status is PaymentStatus.ACCEPTED
+
+    steps = Steps(world, world.hk.book.current)
+    steps.close()
+    assert world.hk.view("dan", payment).status is PaymentStatus.ACCEPTED
+    steps.list()
+    shown = world.hk.view("dan", payment)
+    assert (shown.status, shown.reason, shown.window) == (PaymentStatus.CANCELLED, Result.OK, 1)
+    assert world.hk.book.incoming_waiting == set()
+    world.check()
+
+
+def test_a_full_list_cancels_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While lists are full a carried payment may yet come; the first one with room for it cancels what it lacks."""
+    monkeypatch.setattr(incoming, "LIST_COUNT_MAX", 1)
+    payment = cancelled_when_carried(world)
+    world.sh.pay("ann", world.payment("SH/WALLET.ann", "HK/WALLET.dan", 1_00))
+    assert world.settle()
+    assert world.hk.view("dan", payment).status is PaymentStatus.ACCEPTED
+    assert world.hk.book.incoming_waiting == {number_of(payment)}
+
+    assert world.settle()
+    assert world.hk.view("dan", payment).status is PaymentStatus.CANCELLED
+    assert world.hk.book.incoming_waiting == set()
+
+
+def test_what_was_cancelled_does_not_come_back(world: World) -> None:
+    """Somebody else's payment under the UETR of a cancelled one is rejected: its ids there are used up."""
+    payment = cancelled_when_carried(world)
+    assert world.settle()
+    again = payment | {"debtor": world.address("SH/WALLET.ben")}
+    world.sh.pay("ben", again)
+    assert world.settle()
+
+    assert world.sh.view("ben", again).reason is Result.ID_EXISTS
+    assert world.hk.view("dan", payment).status is PaymentStatus.CANCELLED
+    world.check()
 
 
 def test_an_id_of_another_kind_is_no_payment(world: World) -> None:

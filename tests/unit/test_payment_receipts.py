@@ -17,7 +17,7 @@ from settlement.legs import Leg
 from settlement.payment_receipts import Claim, verify
 from settlement.views import PaymentStatus
 from tests.receipt_fixture import PAIR, Journals, journals
-from tests.settlement_fixture import genesis_of, key_of
+from tests.settlement_fixture import World, genesis_of, key_of
 from tests.unit.test_receipts import contents_of, lie, signed
 
 Case = tuple[str, str, str, PaymentStatus, bool, int | None]
@@ -142,6 +142,25 @@ def test_a_rejected_payment_on_its_payees_ledger(made: Journals) -> None:
     owner = node.machine.directory.party(account.owner).code
     found = verify(made.receipt("HK", owner, "rejected"), PAIR["HK"])
     assert (found.uetr, found.status, found.is_status_proven) == (payment["uetr"], PaymentStatus.REJECTED, True)
+
+
+def test_a_payee_has_no_proof_that_a_payment_still_waits() -> None:
+    """The payee's ledger states that a carried payment waits, and later that it was cancelled; it proves neither."""
+    world = World.everywhere()
+    payment = world.payment("SH/WALLET.ann", "HK/WALLET.dan", 1_00)
+    world.sh.pay("ann", payment)
+    assert world.settle([payment["uetr"]])
+    waits = verify(Journals.of(world, {"carried": payment}).receipt("HK", "dan", "carried"), PAIR["HK"])
+    assert (waits.status, waits.is_status_proven) == (PaymentStatus.ACCEPTED, False)
+
+    world.sh.post("ann", "/v1/cancellations", {"uetr": payment["uetr"]})
+    assert world.settle()
+    later = Journals.of(world, {"carried": payment})
+    payee = later.receipt("HK", "dan", "carried")
+    ended = verify(payee, PAIR["HK"])
+    assert (ended.status, ended.is_status_proven, ended.window) == (PaymentStatus.CANCELLED, False, 2)
+    both = verify(join(later.receipt("SH", "ann", "carried"), payee), PAIR["SH"])
+    assert (both.status, both.is_status_proven) == (PaymentStatus.CANCELLED, False)
 
 
 def test_a_later_status_wins(made: Journals) -> None:
