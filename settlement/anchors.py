@@ -18,7 +18,7 @@ from typing import Annotated
 
 import msgspec
 
-from ledger import checkpoint, logs, merkle, messages
+from ledger import checkpoint, logs, merkle
 from ledger.errors import IntegrityFailure, LedgerError
 from ledger.genesis import Genesis
 from ledger.machine import message_leaf
@@ -26,7 +26,7 @@ from ledger.tiles import Tiles
 from settlement import certificate
 from settlement.certificate import Certificate
 
-__all__ = ["FORMAT", "AnchorView", "Anchored", "assemble", "is_anchored", "make_anchor", "verify"]
+__all__ = ["FORMAT", "AnchorView", "Anchored", "assemble", "gather", "is_anchored", "make_anchor", "verify"]
 
 FORMAT = "hugang-anchored/1"
 ANCHOR_SIZE_MAX = 2**14
@@ -97,6 +97,23 @@ def assemble(certificate: bytes, anchors: Sequence[bytes]) -> bytes:
     return msgspec.msgpack.encode(_Document(FORMAT, certificate, tuple(sorted(read, key=lambda anchor: anchor.ledger))))
 
 
+def gather(stated: Sequence[tuple[bytes, bytes]]) -> bytes:
+    """Put together what nodes state of a window: the first certificate, anchored wherever its decision is journaled.
+
+    A journal's leaf binds the signature. Where the decision was signed twice, an anchor proves the one that its own
+    journal holds, and another node's certificate is not anchored by it.
+
+    Args:
+        stated: certificate and anchor of each node, at least one.
+
+    Raises:
+        IntegrityFailure: ``CERTIFICATE_MALFORMED``, ``ANCHOR_MALFORMED``.
+    """
+    decisions = [certificate.decision_in(data) for data, _ in stated]
+    held = zip(stated, decisions, strict=True)
+    return assemble(stated[0][0], [anchor for (_, anchor), decision in held if decision == decisions[0]])
+
+
 def is_anchored(data: bytes) -> bool:
     """Tell an anchored certificate from a bare one."""
     return data[2 : 2 + len(FORMAT)] == FORMAT.encode("ascii")
@@ -120,8 +137,7 @@ def verify(data: bytes, genesis_pair: tuple[Genesis, Genesis]) -> Anchored:
     if document.format != FORMAT or not is_canonical:
         raise _malformed("it has another format, or is not in its canonical form")
     proved = certificate.verify(document.certificate, genesis_pair)
-    decision = messages.decode(msgspec.msgpack.decode(document.certificate)[1][-1])
-    leaf = merkle.leaf_hash(message_leaf(decision))
+    leaf = merkle.leaf_hash(message_leaf(certificate.decision_in(document.certificate)))
     return Anchored(proved, tuple(_checked(anchor, leaf, genesis_pair[0]) for anchor in document.anchors))
 
 

@@ -41,7 +41,7 @@ from settlement.statements import (
     voters,
 )
 
-__all__ = ["FORMAT", "Certificate", "build", "verify", "verify_chain"]
+__all__ = ["FORMAT", "Certificate", "build", "decision_in", "verify", "verify_chain"]
 
 FORMAT = "hugang-certificate/1"
 SIZE_MAX = 8 * messages.BODY_SIZE_MAX
@@ -74,6 +74,8 @@ class Certificate:
 
 def build(statements: Mapping[str, Message]) -> bytes:
     """Make the certificate of a window from its statements, as one node has journaled them.
+
+    The other node's says the same; it differs in the signatures where a speaker has signed a statement twice.
 
     Raises:
         NotFound: ``CERTIFICATE_MISSING``, the window is not settled there.
@@ -116,6 +118,15 @@ def verify(certificate: bytes, genesis_pair: tuple[Genesis, Genesis]) -> Certifi
         return _follow(stored, bodies, genesis_pair[0].network)
     except LedgerError as error:
         raise _mismatch(error.sentence) from error
+
+
+def decision_in(certificate: bytes) -> Message:
+    """Give the decision of a certificate, of which nothing but the form is checked.
+
+    Raises:
+        IntegrityFailure: ``CERTIFICATE_MALFORMED``.
+    """
+    return _read(certificate)[-1]
 
 
 def verify_chain(certificates: list[bytes], genesis_pair: tuple[Genesis, Genesis]) -> list[Certificate]:

@@ -4,6 +4,9 @@ Between the last voter's decision and its arrival at the first voter one window 
 the other. That is the only difference there may be between two journals of one moment, in the last closed window only,
 and it is reported as what it is.
 
+Statements are compared by what was signed, base and body. The signatures may differ: a speaker can sign one base as
+often as it likes, and each replay has checked the one that its journal holds.
+
 Exports of different moments differ by more, and yet contradict each other in nothing. ``find_older`` says which one is
 the older, and by what that shows:
 
@@ -195,7 +198,7 @@ def _check_window(books: Mapping[str, Book], number: int, older: Older | None, *
     windows = {at: books[at].windows.get(number) for at in LEDGERS}
     sides = {at: window for at, window in windows.items() if window is not None}
     for name in sorted(set.intersection(*({*window.statements} for window in sides.values()))):
-        if len({_stored(window, name) for window in sides.values()}) > 1:
+        if len({_said(window, name) for window in sides.values()}) > 1:
             return Finding("I14", subject, Outcome.BROKEN, f"the ledgers hold different statements {name}")
     settled = [at for at, window in sides.items() if _is_settled(window)]
     if len(settled) == len(LEDGERS):
@@ -246,9 +249,10 @@ def _check_apart(books: Mapping[str, Book], number: int, older: Older, *, is_las
     return Finding("I14", subject, Outcome.NOT_YET, sentence)
 
 
-def _stored(window: Window, name: str) -> tuple[bytes, bytes, bytes]:
+def _said(window: Window, name: str) -> tuple[bytes, bytes]:
+    """Give what a statement says: its speaker may have signed that more than once, with other signatures."""
     message = window.statements[name]
-    return message.base, message.signature, message.body
+    return message.base, message.body
 
 
 # --- I12 --------------------------------------------------------------------------------------------------------------

@@ -275,7 +275,7 @@ def subject_of(body: Body) -> str:
 
 
 def sign(body: Body, *, key: Ed25519PrivateKey, network_hash: bytes, ledger: str) -> Message:
-    """Make a statement. Ed25519 is deterministic: the same body by the same speaker is the same message."""
+    """Make a statement. Made again of the same body it is the same message, as RFC 8032 chooses nonces."""
     return messages.statement(
         key,
         network_hash=network_hash,

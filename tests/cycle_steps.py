@@ -28,8 +28,9 @@ from settlement.statements import (
     voters,
 )
 from tests.settlement_fixture import NETWORK_HASH, Node, World, key_of, uetr_of
+from tests.signed_again import signed_again
 
-__all__ = ["Steps", "accepted", "refused", "states", "world_with_payments"]
+__all__ = ["Steps", "TwiceSigned", "accepted", "refused", "states", "world_with_payments"]
 
 
 def accepted(node: Node, message: Message) -> None:
@@ -182,6 +183,16 @@ class Steps:
         self.vote()
         self.decide()
         return self
+
+
+class TwiceSigned(Steps):
+    """The cycle in which Hong Kong is told everything under a second signature of the same speakers."""
+
+    def deliver(self, message: Message, to: Iterable[str] = LEDGERS) -> Message:
+        """Deliver a statement that must be journaled, to Hong Kong as it was signed once more."""
+        for ledger in to:
+            accepted(self.world.node(ledger), signed_again(message) if ledger == "HK" else message)
+        return message
 
 
 def world_with_payments() -> World:

@@ -61,11 +61,10 @@ def _read(folder: Path, window: int) -> bytes:
     """Read a window's certificate, and from both nodes where it stands."""
     from gateway.cli.connect import as_auditor
     from gateway.config import LEDGERS
-    from settlement.anchors import assemble
+    from settlement.anchors import gather
 
-    stated, found = b"", []
+    stated = []
     for ledger in LEDGERS:
         with as_auditor(folder, ledger) as client:
-            stated = client.certificate(window)  # both give the same bytes
-            found.append(client.anchor(window))
-    return assemble(stated, found)
+            stated.append((client.certificate(window), client.anchor(window)))
+    return gather(stated)

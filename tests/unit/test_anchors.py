@@ -11,10 +11,11 @@ import pytest
 from ledger import logs
 from ledger.errors import IntegrityFailure, MalformedInput
 from settlement import anchors, certificate
-from settlement.anchors import Anchored, assemble, is_anchored, make_anchor, verify
+from settlement.anchors import Anchored, assemble, gather, is_anchored, make_anchor, verify
 from settlement.statements import LEDGERS
 from tests.receipt_fixture import COSIGNED_AT_S, PAIR, Journals, journals
 from tests.settlement_fixture import NETWORK
+from tests.signed_again import signed_again
 
 BOTH = (PAIR["SH"], PAIR["HK"])
 WINDOW = 2
@@ -150,3 +151,22 @@ def test_other_forms_are_refused(made: Journals, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(anchors.certificate, "SIZE_MAX", 100)
     monkeypatch.setattr(anchors, "ANCHOR_SIZE_MAX", 100)
     refused(data, "ANCHOR_MALFORMED")
+
+
+@pytest.mark.parametrize(
+    ("name", "anchored"), [("close", ["HK", "SH"]), ("vote/SH/1", ["HK", "SH"]), ("decision/HK/1", ["HK"])]
+)
+def test_a_journal_anchors_the_decision_that_it_holds(made: Journals, name: str, anchored: list[str]) -> None:
+    """Nodes' certificates may differ in signatures; the first is anchored wherever that very decision is journaled."""
+    statements = made.world.sh.book.windows[WINDOW].statements
+    other = certificate.build(statements | {name: signed_again(statements[name])})
+    assert other != bare(made)
+    found = verify(gather([(bare(made), anchor(made, "HK")), (other, anchor(made, "SH"))]), BOTH)
+    assert [view.ledger for view in found.anchors] == anchored
+
+
+def test_what_is_no_certificate_is_not_anchored(made: Journals) -> None:
+    """A node that states something else than a certificate is told apart before anything is put together."""
+    for stated in ([b"", bare(made)], [bare(made), b"\x92"]):
+        with pytest.raises(IntegrityFailure, match="CERTIFICATE_MALFORMED"):
+            gather([(data, anchor(made, ledger)) for data, ledger in zip(stated, LEDGERS, strict=True)])

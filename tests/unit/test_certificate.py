@@ -25,6 +25,7 @@ from settlement.statements import (
 )
 from tests.cycle_steps import Steps
 from tests.settlement_fixture import NETWORK, NETWORK_HASH, World, genesis_of, key_of, uetr_of
+from tests.signed_again import signed_again
 
 PAIR = (genesis_of("SH"), genesis_of("HK"))
 
@@ -75,6 +76,13 @@ def test_a_certificate_says_what_happened(document: bytes) -> None:
 def test_both_nodes_make_the_same_certificate(settled: Steps, document: bytes) -> None:
     """Either node's journal gives the same bytes."""
     assert build(settled.window("HK").statements) == document
+
+
+def test_certificates_may_differ_in_signatures(settled: Steps, document: bytes) -> None:
+    """Where a speaker has signed twice, each node's certificate verifies, and both say the same."""
+    again = {name: signed_again(message) for name, message in settled.window("HK").statements.items()}
+    assert build(again) != document
+    assert verify(build(again), PAIR) == verify(document, PAIR)
 
 
 def test_netting_saves(document: bytes) -> None:

@@ -198,10 +198,10 @@ def test_a_receipt_that_does_not_verify_stops_nobody(made: Journals) -> None:
 def test_a_damaged_journal_is_no_missing_receipt(made: Journals, monkeypatch: pytest.MonkeyPatch) -> None:
     """What cannot be read from the journal is a failure of its integrity, for which the node stops."""
 
-    def damaged(_: int) -> Any:
+    def damaged(*_: int) -> Any:
         raise IntegrityFailure("BLOCK_HASH", "A block was changed.")
 
-    monkeypatch.setattr(made.sources["SH"].reader, "entry", damaged)
+    monkeypatch.setattr(made.sources["SH"].tiles, "inclusion", damaged)
     with pytest.raises(IntegrityFailure, match="BLOCK_HASH"):
         made.receipt("SH", "ann", "single")
 

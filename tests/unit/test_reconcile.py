@@ -14,7 +14,7 @@ from settlement.chart import AccountCode
 from settlement.interpreter import Settlement
 from settlement.reconcile import Finding, Outcome, is_sound, reconcile
 from settlement.statements import CloseBody, DecisionBody, body_of
-from tests.cycle_steps import Steps
+from tests.cycle_steps import Steps, TwiceSigned
 from tests.settlement_fixture import CREATED_NS, World, genesis_of
 
 
@@ -105,6 +105,15 @@ def test_the_mirror_may_be_ahead_as_well(steps: Steps) -> None:
     found = {(finding.invariant, finding.subject): finding for finding in findings(second)}
     assert found["I12", "CNY"].outcome is Outcome.IN_FLIGHT
     assert found["I12", "CNY"].amounts == {"OMNIBUS": 500, "MIRROR": 570}
+
+
+def test_statements_that_were_signed_twice_agree() -> None:
+    """One statement under two signatures of its speaker is one statement: no speaker makes two ledgers look broken."""
+    world = World.funded()
+    world.sh.pay("ann", world.payment("SH/WALLET.ann", "HK/WALLET.dan", 500))
+    steps = TwiceSigned(world).to_decision()
+    assert steps.window("SH").statements != steps.window("HK").statements
+    assert broken(steps) == []
 
 
 def bend_border(steps: Steps) -> None:

@@ -30,6 +30,7 @@ from settlement.statements import (
 from settlement.views import PaymentStatus
 from tests.cycle_steps import Steps, accepted, refused, states, world_with_payments
 from tests.settlement_fixture import World, public_key_of, uetr_of
+from tests.signed_again import signed_again
 
 YUAN = 100
 
@@ -203,6 +204,16 @@ def test_closing_takes_the_open_window(steps: Steps) -> None:
     height = world.sh.machine.height
     accepted(world.sh, steps.messages["close"])
     assert world.sh.machine.height == height
+
+
+def test_a_second_signature_is_no_second_statement(steps: Steps) -> None:
+    """A statement that is journaled comes again under another signature of its speaker: nothing is journaled."""
+    steps.close()
+    height = steps.world.sh.machine.height
+    again = signed_again(steps.messages["close"])
+    assert again.signature != steps.messages["close"].signature
+    accepted(steps.world.sh, again)
+    assert steps.world.sh.machine.height == height
 
 
 def test_a_closed_window_cannot_be_closed_again(steps: Steps) -> None:
