@@ -17,7 +17,7 @@ import numpy as np
 from benchmarks.bank import CONDITIONS, Bank, Workload, batches, send, working_bank
 from benchmarks.figures import SEED, Figure, Form, demand, figure, percentile, rounded
 from gateway.serve import run
-from ledger.asof import counters_as_of
+from ledger.asof import counters_as_of, counters_now
 from ledger.reader import Reader
 
 __all__ = ["measure"]
@@ -69,8 +69,8 @@ def _as_of(bank: Bank, _count: int) -> Ask:
 
     def ask(reader: Reader, number: int) -> object:
         account, position = bank.first + number % bank.account_count, number % end
-        last = state.account(account).last
-        counters = counters_as_of(account, position, points=node.points, last=last, record=reader.record)
+        now = counters_now(state.account(account))
+        counters = counters_as_of(account, position, points=node.points, now=now, record=reader.record)
         if counters.last > position + 1:
             raise SystemExit("a balance is of a later position than was asked for")
         return counters

@@ -144,7 +144,8 @@ def group_post(state: State, group: int, selected: npt.NDArray[np.bool_] | None,
         state: changed in place.
         group: the group.
         selected: for each member whether it is posted; ``None`` posts all.
-        position: the last journal position that was given out, of the message that asks for it or of its last record.
+        position: the last journal position that was given out, that of the message that asks for it: no record stands
+            there, so that a point at a record's place tells of that record alone (``ledger.asof``).
 
     Raises:
         InvariantViolation: 0 is no group, or a member lies beyond ``selected``; nothing has changed. Or a counter was

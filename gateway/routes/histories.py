@@ -18,7 +18,7 @@ from gateway.openapi import answers
 from gateway.routes.access import Page, Reader, Signed, only, page_of, readable
 from gateway.routes.public import Cursor, Limit
 from ledger.accounts import parse_address
-from ledger.asof import counters_as_of, last_as_of
+from ledger.asof import counters_as_of, counters_now, last_as_of
 from ledger.balances import AccountView
 from ledger.errors import Forbidden, IntegrityFailure, MalformedInput, NotFound
 from ledger.machine import Machine
@@ -136,7 +136,7 @@ def _balances(node: Node, account: AccountView, position: int) -> dict[str, Any]
     timestamp_ns = _instant_of(node, position)
     try:
         counters = counters_as_of(
-            account.number, position, points=node.points, last=account.last, record=node.reader.record
+            account.number, position, points=node.points, now=counters_now(account), record=node.reader.record
         )
     except IntegrityFailure as error:
         raise _distrusted(node, error) from error

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import defaultdict
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 
 from ledger import posting
 from ledger.accounts import AccountFlag
-from ledger.asof import Counters, counters_as_of, last_as_of
+from ledger.asof import Counters, counters_as_of, counters_now, last_as_of
 from ledger.errors import IntegrityFailure
 from ledger.points import POINT, POINT_INTERVAL
 from ledger.state import State
@@ -132,7 +133,8 @@ class World:
         self.position += len(commands)
 
     def end_group(self) -> None:
-        """Post or void some members of a window's group, at the position that was given out last."""
+        """Post or void some members of a window's group, at the position of the message that asks for it."""
+        self.position += 1
         group, selected = int(self.generator.integers(1, GROUPS + 1)), self.generator.random(MEMBERS) < 0.5
         holds = posting.group_holds(self.state, group)
         ended = holds[selected[holds["member"]]]
@@ -153,12 +155,12 @@ class World:
 
         for number in range(1, ACCOUNTS + 1):
             reads.clear()
-            last = self.state.account(number).last
-            found = counters_as_of(number, position, points=self.points, last=last, record=record)
+            now = counters_now(self.state.account(number))
+            found = counters_as_of(number, position, points=self.points, now=now, record=record)
             assert found == self.fold.seen[position][number], (number, position)
             assert len(reads) <= POINT_INTERVAL
             reads.clear()
-            assert last_as_of(number, position, points=self.points, last=last, record=record) == found.last
+            assert last_as_of(number, position, points=self.points, last=now.last, record=record) == found.last
             assert len(reads) <= POINT_INTERVAL
 
 
@@ -257,7 +259,8 @@ def test_a_missing_point_is_noticed() -> None:
     """Without a point that belongs between, the walk would be too long, and says so."""
     ledger, points = counted(200)
     del points.rows[1][1]
-    last = ledger.state.account(1).last
+    now = counters_now(ledger.state.account(1))
+    last = now.last
     (_, records) = ledger.records[0]
     assert len(records) == 50
 
@@ -265,13 +268,77 @@ def test_a_missing_point_is_noticed() -> None:
         row: np.void = ledger.recalled(np.array([position], np.uint64))[0]
         return row
 
-    assert counters_as_of(1, 130, points=points, last=last, record=record).debits_posted == 31
+    assert counters_as_of(1, 130, points=points, now=now, record=record).debits_posted == 31
     with pytest.raises(IntegrityFailure, match="POINTS_INCOMPLETE"):
-        counters_as_of(1, 200, points=points, last=last, record=record)
+        counters_as_of(1, 200, points=points, now=now, record=record)
     del points.rows[1][1]
     with pytest.raises(IntegrityFailure, match="POINTS_INCOMPLETE"):
         last_as_of(1, 170, points=points, last=last, record=record)
     assert last_as_of(1, 270, points=points, last=last, record=record) == 271
+
+
+def read_of(ledger: Ledger) -> Callable[[int], np.void]:
+    """Give the reader of a ledger's records."""
+
+    def record(position: int) -> np.void:
+        row: np.void = ledger.recalled(np.array([position], np.uint64))[0]
+        return row
+
+    return record
+
+
+def with_part(count: int) -> tuple[Ledger, Points]:
+    """Give a ledger in which 40 of a hold of 100 were posted at 101, and so many transfers of 1 after that."""
+    ledger, points = Ledger(state_of(CREDIT, CREDIT)), Points()
+    ledger.post(command(1, amount=100, flags=Flag.PENDING), end(2, 1, amount=40, flags=Flag.POST))
+    ledger.post(*(command(10 + index, amount=1) for index in range(count)))
+    points.add(ledger.state.take_points())
+    return ledger, points
+
+
+@pytest.mark.parametrize("count", [1, 62, 70])
+@pytest.mark.parametrize("account", [1, 2])
+def test_the_lost_point_of_a_part_is_no_balance(account: int, count: int) -> None:
+    """Without the point of a part that was posted, the walk does not come to the next point, or to what is now."""
+    ledger, points = with_part(count)
+    now, before = counters_now(ledger.state.account(account)), ledger.state.money_digest()
+    then = counters_as_of(account, 102, points=points, now=now, record=read_of(ledger))
+    assert sum((then.debits_pending, then.credits_pending)) == 0
+    assert sum((then.debits_posted, then.credits_posted)) == 41
+
+    del points.rows[account][0]
+
+    for position in (100, 101, 102):
+        with pytest.raises(IntegrityFailure, match="POINTS_INCOMPLETE"):
+            counters_as_of(account, position, points=points, now=now, record=read_of(ledger))
+    assert ledger.state.money_digest() == before
+
+
+@pytest.mark.parametrize("name", ["debits_pending", "debits_posted", "credits_pending", "credits_posted"])
+@pytest.mark.parametrize("change", [1, -1])
+def test_a_changed_point_is_no_balance(name: str, change: int) -> None:
+    """A point that says another amount is noticed from both sides of it."""
+    ledger, points = counted(100)
+    now = counters_now(ledger.state.account(1))
+    points.rows[1][0] = points.rows[1][0].copy()
+    points.rows[1][0][name] += change
+
+    for position in (120, 163, 180):
+        with pytest.raises(IntegrityFailure, match="POINTS_INCOMPLETE"):
+            counters_as_of(1, position, points=points, now=now, record=read_of(ledger))
+
+
+@pytest.mark.parametrize(("name", "change"), [("debits_pending", 61), ("debits_posted", 101), ("debits_posted", -1)])
+def test_a_part_releases_no_more_than_was_held(name: str, change: int) -> None:
+    """Where a record may have released more than it says, a point that shows anything but a release is noticed."""
+    ledger, points = with_part(1)
+    now = counters_now(ledger.state.account(1))
+    assert counters_as_of(1, 100, points=points, now=now, record=read_of(ledger)).debits_pending == 100
+    points.rows[1][0] = points.rows[1][0].copy()
+    points.rows[1][0][name] += change
+
+    with pytest.raises(IntegrityFailure, match="POINTS_INCOMPLETE"):
+        counters_as_of(1, 100, points=points, now=now, record=read_of(ledger))
 
 
 def test_a_record_of_somebody_else_is_noticed() -> None:
@@ -279,10 +346,10 @@ def test_a_record_of_somebody_else_is_noticed() -> None:
     ledger, points = counted(3)
     for wrong in (command(1, debit=3, credit=4), command(1, amount=0, result=Result.AMOUNT_INVALID)):
         with pytest.raises(IntegrityFailure, match="POINTS_INCOMPLETE"):
-            counters_as_of(1, 102, points=points, last=103, record=lambda _, row=wrong: row[0])
+            counters_as_of(1, 102, points=points, now=Counters(last=103), record=lambda _, row=wrong: row[0])
         with pytest.raises(IntegrityFailure, match="POINTS_INCOMPLETE"):
             last_as_of(1, 101, points=points, last=103, record=lambda _, row=wrong: row[0])
-    assert counters_as_of(3, 102, points=points, last=0, record=ledger.recalled) == Counters()
+    assert counters_as_of(3, 102, points=points, now=Counters(), record=ledger.recalled) == Counters()
 
 
 def test_points_have_56_bytes() -> None:
