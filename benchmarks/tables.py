@@ -70,6 +70,8 @@ def _figures(data: Figure) -> str:
     add("P1, batches of 65,536", p1["unit"], p1)
     add("P1, batches of 8,192", p1["unit"], p1["batch_8192"])
     add("P1, one by one from many tasks", p1["unit"], p1["single_submit"])
+    behind = p1["single_behind_a_million"]
+    add(f"P1, longest wait of a single transfer behind {behind['lines']:,} lines", "ms", behind)
     add("P2, 16 accounts", p1["unit"], data["P2"])
     add("P3, chains of two", p1["unit"], p3)
     add("P3, pending and post", p1["unit"], p3["pending_post"])
@@ -86,6 +88,8 @@ def _figures(data: Figure) -> str:
     count = statistics.median_low(p12["conditions"]["transfers_in_the_journal"])
     add(f"P12, from the start of the process, {count:,} transfers", "s", p12)
     add("P12, from `Node.open`", "s", p12["from_open"])
+    add("P12, with a snapshot, from the start of the process", "s", p12["with_snapshot"])
+    add("P12, with a snapshot, from `Node.open`", "s", p12["with_snapshot_from_open"])
     return _where(data) + _table(["what", "unit", "median", "runs"], iter(rows))
 
 
