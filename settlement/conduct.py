@@ -31,7 +31,7 @@ from settlement import answers, statements, windows
 from settlement.book import Book, Window, WindowState
 from settlement.port import PositionsView, WindowView
 from settlement.speakers import check_speaker
-from settlement.statements import Body, ProposalBody, VoteBody, digest_of, kind_of, statement_key
+from settlement.statements import Body, CloseBody, ProposalBody, VoteBody, digest_of, kind_of, statement_key
 from settlement.window_views import positions_view, window_view
 
 __all__ = ["STATEMENTS_MAX", "Conduct"]
@@ -142,12 +142,27 @@ class Conduct:
         Raises:
             LedgerError: it may not be journaled.
         """
-        new = [admitted for admitted in offered if not machine.has_journaled(admitted)]
+        new = [admitted for admitted in offered if not self._is_said(machine, admitted)]
         if not new:
             return []
         if isinstance(new[0].content, ProposalBody):
             return self._vote(machine, new[0], new[1:])
         return new[:1]
+
+    def _is_said(self, machine: Machine, admitted: Admitted) -> bool:
+        """Whether a statement adds nothing: it is journaled, or closes a window that another operator has closed.
+
+        Raises:
+            Forbidden: whoever closes it once more is no operator, as ``check_speaker`` says.
+        """
+        if machine.has_journaled(admitted):
+            return True
+        window = self._book.windows.get(admitted.content.window)
+        is_closed = window is not None and statement_key("close") in window.statements
+        if not is_closed or not isinstance(admitted.content, CloseBody):
+            return False
+        check_speaker(machine, admitted)
+        return True
 
     def _vote(self, machine: Machine, proposal: Admitted, others: Sequence[Admitted]) -> list[Admitted]:
         """Give a proposal with this node's vote; the last voter adds the other's vote before and its decision after."""

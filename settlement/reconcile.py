@@ -5,7 +5,8 @@ the other. That is the only difference there may be between two journals of one 
 and it is reported as what it is.
 
 Statements are compared by what was signed, base and body. The signatures may differ: a speaker can sign one base as
-often as it likes, and each replay has checked the one that its journal holds.
+often as it likes, and each replay has checked the one that its journal holds. Of a close the body alone is compared:
+where the genesis names several operators, each ledger may have heard another one first.
 
 Exports of different moments differ by more, and yet contradict each other in nothing. ``find_older`` says which one is
 the older, and by what that shows:
@@ -250,9 +251,9 @@ def _check_apart(books: Mapping[str, Book], number: int, older: Older, *, is_las
 
 
 def _said(window: Window, name: str) -> tuple[bytes, bytes]:
-    """Give what a statement says: its speaker may have signed that more than once, with other signatures."""
+    """Give what a statement says: its speaker may have signed that more than once, and any operator may close."""
     message = window.statements[name]
-    return message.base, message.body
+    return b"" if name == statement_key("close") else message.base, message.body
 
 
 # --- I12 --------------------------------------------------------------------------------------------------------------
