@@ -165,7 +165,7 @@ def make(source: Source, plan: Plan, note: bytes, machine: Machine) -> bytes:
     Raises:
         NotFound: as ``make_receipt``; ``RECEIPT_UNPROVEN``, the receipt does not verify. What others have signed may
             be the cause, so this is an answer to whoever asks, and no failure of the node.
-        IntegrityFailure: the journal cannot be read.
+        IntegrityFailure: the journal cannot be read, or is not in the tree that the node has signed.
     """
     first = source.reader.record(plan.position)
     message = int(first["message"])
@@ -200,10 +200,19 @@ def _verified(source: Source, wanted: Wanted) -> bytes:
         receipt = make_receipt(source, wanted)
         verify(receipt, source.genesis)
     except IntegrityFailure as error:
-        if not error.code.startswith("RECEIPT_"):
+        if not error.code.startswith("RECEIPT_") or _is_damage(error):
             raise
         raise NotFound("RECEIPT_UNPROVEN", "The receipt does not verify.", failure=error.code) from error
     return receipt
+
+
+def _is_damage(error: IntegrityFailure) -> bool:
+    """Whether proofs have failed: what is stored is then not the tree that this node has signed, whoever said what."""
+    cause = error.__cause__
+    return isinstance(cause, IntegrityFailure) and cause.code in (
+        "INCLUSION_PROOF_INVALID",
+        "CONSISTENCY_PROOF_INVALID",
+    )
 
 
 # --- verifying --------------------------------------------------------------------------------------------------------

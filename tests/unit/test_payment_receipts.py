@@ -195,6 +195,28 @@ def test_a_receipt_that_does_not_verify_stops_nobody(made: Journals) -> None:
     assert unproven(made, payment_receipts.Plan(plan.position, request, plan.claim)).code == "RECEIPT_INVALID"
 
 
+def test_a_record_that_is_not_in_the_signed_tree_is_no_missing_receipt(
+    made: Journals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stored record that was changed together with its checksum is a failure of the journal's integrity."""
+    plan, reader = made.plan("SH", "ann", "single"), made.sources["SH"].reader
+    changed = reader.record(plan.position).copy()
+    changed["amount"] += 1
+    monkeypatch.setattr(reader, "record", lambda _: changed)
+    with pytest.raises(IntegrityFailure, match="leads to another root"):
+        payment_receipts.make(made.sources["SH"], plan, made.note("SH"), made.machines["SH"])
+
+
+def test_a_tree_that_is_not_the_signed_one_is_no_missing_receipt(
+    made: Journals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kept root that was changed makes proofs which lead elsewhere, and the node must not go on with it."""
+    plan, note = made.plan("SH", "ann", "single"), made.note("SH")
+    monkeypatch.setattr(made.sources["SH"].tiles, "_node", lambda *_: bytes(32))
+    with pytest.raises(IntegrityFailure, match="leads to other roots"):
+        payment_receipts.make(made.sources["SH"], plan, note, made.machines["SH"])
+
+
 def test_a_damaged_journal_is_no_missing_receipt(made: Journals, monkeypatch: pytest.MonkeyPatch) -> None:
     """What cannot be read from the journal is a failure of its integrity, for which the node stops."""
 
