@@ -32,8 +32,8 @@ class Database(Protocol):
     def address(self) -> str:
         """What ``open_store`` is given."""
 
-    def create(self, *, runtime: Runtime | None = None) -> SqlStore:
-        """Make a store with the fixture's genesis and open it for writing."""
+    def create(self, *, runtime: Runtime | None = None, genesis: bytes = GENESIS_BYTES) -> SqlStore:
+        """Make a store, with the fixture's genesis unless told otherwise, and open it for writing."""
 
     def open(self, *, runtime: Runtime | None = None) -> SqlStore:
         """Open for writing."""
@@ -64,9 +64,9 @@ class SqlitePlace:
         """The file's name."""
         return str(self.path)
 
-    def create(self, *, runtime: Runtime | None = None) -> SqliteStore:
+    def create(self, *, runtime: Runtime | None = None, genesis: bytes = GENESIS_BYTES) -> SqliteStore:
         """Make a store."""
-        return SqliteStore.create(self.path, GENESIS_BYTES, runtime=runtime or make_runtime())
+        return SqliteStore.create(self.path, genesis, runtime=runtime or make_runtime())
 
     def open(self, *, runtime: Runtime | None = None) -> SqliteStore:
         """Open for writing."""
@@ -109,9 +109,9 @@ class PostgresqlPlace:
         """The URL."""
         return self.url
 
-    def create(self, *, runtime: Runtime | None = None) -> PostgresqlStore:
+    def create(self, *, runtime: Runtime | None = None, genesis: bytes = GENESIS_BYTES) -> PostgresqlStore:
         """Make a store."""
-        return PostgresqlStore.create(self.url, GENESIS_BYTES, runtime=runtime or make_runtime())
+        return PostgresqlStore.create(self.url, genesis, runtime=runtime or make_runtime())
 
     def open(self, *, runtime: Runtime | None = None) -> PostgresqlStore:
         """Open for writing."""

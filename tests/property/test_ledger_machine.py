@@ -1,0 +1,120 @@
+"""A whole ledger on a database against a model in plain dictionaries: messages, keys, days, new starts, on both stores.
+
+``LedgerMachine`` sends groups of signed messages of every kind through a node's writer into SQLite or PostgreSQL, lets
+time pass, stops and opens again. After each step everything is compared (``ledger_driver``) with a model that is
+written from the docs (``ledger_model``, ``ledger_rules``), and at the end of a run the verifier replays the journal.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+
+from tests.property.ledger_driver import START_NS, LedgerBesideModel
+from tests.property.ledger_model import SECOND
+from tests.property.ledger_plans import PLANS, Plan, Scribe, beginning
+from tests.property.steps import take_steps
+from tests.store_places import Database, PostgresqlPlace, SqlitePlace
+
+Places = Callable[[], Database]
+
+
+class LedgerMachine(RuleBasedStateMachine):
+    """Drives one ledger through its lives; a subclass says on which store."""
+
+    place_of: Places
+    seen: set[str]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ledger = LedgerBesideModel(type(self).place_of())
+        self.scribe = Scribe()
+
+    @initialize()
+    def begin(self) -> None:
+        """Let banks and customers join, and have money."""
+        for group in beginning(self.scribe, self.ledger.model, START_NS // SECOND):
+            self.ledger.send(group)
+
+    @rule(plans=st.lists(PLANS, min_size=2, max_size=4))
+    def send(self, plans: list[Plan]) -> None:
+        """Send a few messages at once."""
+        now_s = self.ledger.runtime.now_ns() // SECOND
+        self.ledger.send([self.scribe.write(self.ledger.model, now_s, plan) for plan in plans])
+
+    @rule(plan=PLANS)
+    def send_one(self, plan: Plan) -> None:
+        """Send one message."""
+        self.send([plan])
+
+    @rule(seconds=st.sampled_from([1, 1, 2, 4]))
+    def wait(self, seconds: int) -> None:
+        """Let time pass on an idle node."""
+        self.ledger.wait(seconds)
+
+    @rule(what=st.sampled_from(["reopen", "keep", -20, -1, 1, 3_600, 86_400, 3_000_000]))
+    def interrupt(self, what: str | int) -> None:
+        """Stop and start again, keep a snapshot, or set the clock on or back."""
+        if what == "reopen":
+            self.ledger.reopen()
+        elif what == "keep":
+            self.ledger.keep()
+        else:
+            self.ledger.leap(int(what))
+
+    @invariant()
+    def agree(self) -> None:
+        """Everything agrees."""
+        self.ledger.check()
+
+    def teardown(self) -> None:
+        """Have the journal verified, unless something failed before."""
+        try:
+            if self.ledger.is_compared:
+                self.ledger.end()
+            type(self).seen |= self.ledger.seen
+        finally:
+            self.ledger.close()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def machine(request: pytest.FixtureRequest, tmp_path: Path) -> type[LedgerMachine]:
+    """Give the machine on each store in turn: a new file or schema for each run."""
+    numbers = itertools.count(1)
+
+    def sqlite() -> Database:
+        return SqlitePlace(tmp_path / f"journal-{next(numbers)}.db")
+
+    def postgresql() -> Database:
+        return PostgresqlPlace(server)
+
+    server = request.getfixturevalue("postgresql_server") if request.param == "postgresql" else None
+    places = staticmethod(postgresql if server else sqlite)
+    return type(f"LedgerMachineOn{request.param}", (LedgerMachine,), {"place_of": places, "seen": set()})
+
+
+SHORT = settings(
+    max_examples=6, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck), database=None
+)
+
+
+def test_the_ledger_agrees_with_the_model(machine: type[LedgerMachine]) -> None:
+    """Runs of messages, waits and new starts on a store end, step by step, as the model says."""
+    run_state_machine_as_test(machine, settings=SHORT)
+
+
+@pytest.mark.long
+def test_the_ledger_agrees_with_the_model_for_long(machine: type[LedgerMachine]) -> None:
+    """Very many steps (HUGANG_LEDGER_STEPS) on each store agree with the model."""
+    seed = int(os.environ.get("HUGANG_SEED", "1"))
+    count = int(os.environ.get("HUGANG_LEDGER_STEPS", "100000"))
+    assert take_steps(machine, count, first_seed=seed) >= count
+    sys.stdout.write(f"met: {sorted(machine.seen)}\n")
