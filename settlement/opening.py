@@ -238,7 +238,8 @@ def _check_mortal(genesis: Genesis, key_id: str) -> None:
 def _lasting_keys(genesis: Genesis) -> set[str]:
     """Give the keys by which blocks, statements and certificates are checked: without them no window ever ends."""
     lasting = {Role.NODE.value, Role.SETTLEMENT.value}
-    return {key_id_of(bytes.fromhex(party.public_key)) for party in genesis.parties if lasting & set(party.roles)}
+    speakers = [party for party in genesis.parties if party.ledger or lasting & set(party.roles)]
+    return {key_id_of(bytes.fromhex(party.public_key)) for party in speakers}
 
 
 def _check_keeper(machine: Machine, signer: int, owner: int) -> None:

@@ -194,6 +194,21 @@ def test_a_registrar_makes_nobody_what_the_genesis_alone_makes(world: World, rol
         world.sh.post("REGISTRAR-SH", "/v1/parties", body)
 
 
+@pytest.mark.parametrize("party_code", ["NODE-SH", "NODE-HK"])
+@pytest.mark.parametrize("topic", ["/v1/keys/revocations", "/v1/keys/rotations"])
+def test_a_node_of_no_role_cannot_end_the_key_that_it_speaks_by(party_code: str, topic: str) -> None:
+    """The ledger beside a party in the genesis makes it a node, so its key lasts without a role too."""
+    genesis = genesis_of("SH")
+    parties = tuple(
+        msgspec.structs.replace(party, roles=() if party.ledger else party.roles) for party in genesis.parties
+    )
+    changed = msgspec.structs.replace(genesis, parties=parties)
+    settlement = Settlement(changed)
+    node = Node("SH", Machine(changed, settlement, hash_key=bytes(16)), settlement)
+    body = {"key_id": key_id(party_code)} if "revocations" in topic else {"public_key": public_key_of("second")}
+    assert node.refusal(party_code, topic, body).code == "KEYS_GUARDED"
+
+
 @pytest.mark.parametrize("party_code", ["NODE-SH", "NODE-HK", "SETTLEMENT"])
 def test_the_keys_that_windows_need_are_never_ended(world: World, party_code: str) -> None:
     """Not even their owner ends the genesis key of a node or of the settlement operator; a further key it does."""
