@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ledger import journal, merkle
 from ledger.genesis import Genesis, GenesisParty, encode, genesis_hash
-from ledger.machine import Draft, Entry, Link, message_leaf, record_leaves
+from ledger.machine import Draft, Entry, Link, block_leaves
 from ledger.messages import Message, public_bytes, statement
 from ledger.runtime import SystemRuntime
 from ledger.store import SqliteStore
@@ -67,8 +67,7 @@ def fill(store: SqliteStore, leaf_count: int) -> tuple[merkle.Frontier, int]:
     large = max(0, leaf_count - 2 * SMALL_BLOCK_COUNT) // (LARGE_COUNT + 1)
     for height, count in enumerate([LARGE_COUNT] * large + [1] * SMALL_BLOCK_COUNT, 1):
         first, message, records = frontier.size, note(height), records_of(random, count)
-        head = np.frombuffer(merkle.leaf_hash(message_leaf(message)), np.uint8).reshape(1, 32)
-        leaves = np.concatenate((head, record_leaves(records)))
+        leaves = block_leaves(0, [Entry(message, count)], records)
         started_ns = time.process_time_ns()
         frontier.append_many(leaves)
         spent_ns += time.process_time_ns() - started_ns

@@ -18,8 +18,8 @@ from ledger.transfers import Transfers
 __all__ = ["RecentBlocks"]
 
 BLOCK_COUNT_MAX = 64
-RECORD_COUNT_MAX = 1_000_000
-"""Records of all remembered blocks together; the newest block stays whatever its size."""
+RECORD_COUNT_MAX = 2**18
+"""Records of all remembered blocks together, some full blocks; the newest block stays whatever its size."""
 
 
 class _Remembered:

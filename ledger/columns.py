@@ -23,11 +23,10 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 
-import numpy as np
-
 from ledger.errors import MalformedInput
 from ledger.packing import by_width, pack, unpack
-from ledger.transfers import TRANSFER, Transfers, transfers
+from ledger.slabs import Slabs
+from ledger.transfers import TRANSFER, Transfers, count_up
 
 __all__ = ["COUNT_MAX", "HEAD_SIZE", "MAGIC", "MASK_MAX", "decode", "encode", "mask_of", "names_of"]
 
@@ -43,6 +42,8 @@ _NAMES = tuple(
     by_width(TRANSFER, _BASE + tuple(name for bit, names in enumerate(_OPTIONAL) if mask >> bit & 1 for name in names))
     for mask in range(MASK_MAX + 1)
 )
+
+_SLABS = Slabs()
 
 
 def names_of(mask: int) -> tuple[str, ...]:
@@ -68,14 +69,14 @@ def decode(body: bytes) -> Transfers:
         raise MalformedInput("COLUMNS_MALFORMED", "The body does not begin as columns do.")
     if not 1 <= count <= COUNT_MAX:
         raise MalformedInput("COLUMNS_COUNT", "A message holds 1 to 65,536 transfers.", count=count)
-    commands = transfers(count)
+    commands = _SLABS.transfers(count)
     try:
         bits = unpack(memoryview(body)[_HEAD.size :], _NAMES[mask], commands)
     except MalformedInput as error:
         raise MalformedInput("COLUMNS_MALFORMED", "The body's length does not fit its count.") from error
     if _mask(lambda name: name in bits and bits[name] != 0) != mask:
         raise MalformedInput("COLUMNS_MALFORMED", "An optional column that says nothing is left out.")
-    commands["item"] = np.arange(count, dtype=np.uint32)
+    count_up(commands)
     return commands
 
 

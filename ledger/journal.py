@@ -8,8 +8,8 @@ bytes; compression belongs to the store.
 Header, little-endian, no padding (offset, type, field)::
 
       0  8s   magic ``hugangBK``             48  u64  timestamp, nanoseconds since 1970
-      8  u16  format version, 0              56  u64  size of the body, bytes
-     10  u16  semantics version, 0           64  u64  leaves of the tree after this block
+      8  u16  format version, 1              56  u64  size of the body, bytes
+     10  u16  semantics version, 1           64  u64  leaves of the tree after this block
      12  2s   ledger code                    72  32s  hash of the previous block, or of the genesis
      14  u8   hash algorithm, 1: SHA-256    104  32s  hash of the body's skeleton
      15  u8   signature algorithm, 1: Ed25519

@@ -40,6 +40,7 @@ __all__ = [
     "Interpreter",
     "Link",
     "Machine",
+    "block_leaves",
     "message_leaf",
     "record_leaf",
     "record_leaves",
@@ -349,7 +350,7 @@ class Machine:
         This and ``seal`` touch nothing that ``apply`` does, so another thread may do both for one draft while the next
         is being applied.
         """
-        self.frontier.append_many(_leaves(draft.expired_count, draft.entries, draft.transfers))
+        self.frontier.append_many(block_leaves(draft.expired_count, draft.entries, draft.transfers))
         return Link(self.previous_hash, self.frontier.size, self.frontier.root())
 
     @property
@@ -430,10 +431,27 @@ def record_leaf(record: np.void) -> bytes:
     return TRANSFER_LEAF + record.tobytes()
 
 
-def record_leaves(records: Transfers) -> merkle.Bytes:
-    """Give the leaf hashes of records, shape (n, 32)."""
+def record_leaves(records: Transfers, *, output: merkle.Bytes | None = None) -> merkle.Bytes:
+    """Give the leaf hashes of records, shape (n, 32), written into ``output`` if it is given."""
     rows = np.ascontiguousarray(records).view(np.uint8).reshape(len(records), TRANSFER.itemsize)
-    return merkle.leaf_hashes(rows, kind=TRANSFER_LEAF)
+    return merkle.leaf_hashes(rows, kind=TRANSFER_LEAF, output=output)
+
+
+def block_leaves(expired_count: int, entries: Sequence[Entry], records: Transfers) -> merkle.Bytes:
+    """Give the leaf hashes of a block in order of position, shape (n, 32); all records are hashed in one go."""
+    # The records' hashes are written behind, and move up to make room for those of the messages between them. Of the
+    # last message, often the only one, they stand in their place from the start.
+    hashes = np.empty((len(entries) + len(records), merkle.HASH_SIZE), np.uint8)
+    place, row = 0, len(entries)
+    record_leaves(records, output=hashes[row:])
+    for count, entry in ((expired_count, None), *((entry.count, entry) for entry in entries)):
+        if entry is not None:
+            hashes[place] = np.frombuffer(merkle.leaf_hash(message_leaf(entry.message)), np.uint8)
+            place += 1
+        if place != row:
+            hashes[place : place + count] = hashes[row : row + count]
+        place, row = place + count, row + count
+    return hashes
 
 
 def _joined(records: list[Transfers]) -> Transfers:
@@ -443,18 +461,6 @@ def _joined(records: list[Transfers]) -> Transfers:
     if not records:
         return np.empty(0, TRANSFER)
     return np.concatenate([np.ascontiguousarray(chunk).view(np.uint8) for chunk in records]).view(TRANSFER)
-
-
-def _leaves(expired_count: int, entries: Sequence[Entry], records: Transfers) -> np.ndarray[Any, Any]:
-    """Give the leaf hashes of a block in order of position, shape (n, 32); all records are hashed in one go."""
-    hashes = record_leaves(records)
-    pieces = [hashes[:expired_count]]
-    first = expired_count
-    for entry in entries:
-        leaf = merkle.leaf_hash(message_leaf(entry.message))
-        pieces += [np.frombuffer(leaf, np.uint8).reshape(1, merkle.HASH_SIZE), hashes[first : first + entry.count]]
-        first += entry.count
-    return np.concatenate(pieces)
 
 
 def _identity(envelope: Envelope) -> bytes:

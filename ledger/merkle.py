@@ -79,27 +79,28 @@ def node_hash(left: bytes, right: bytes) -> bytes:
     return hashlib.sha256(_NODE_BYTE + left + right).digest()
 
 
-def leaf_hashes(rows: Bytes, *, kind: bytes = b"", compiled: bool = True) -> Bytes:
+def leaf_hashes(rows: Bytes, *, kind: bytes = b"", output: Bytes | None = None, compiled: bool = True) -> Bytes:
     """Hash every row as one leaf.
 
     Args:
         rows: leaf data, shape (n, width), dtype uint8, C-contiguous.
         kind: what the data of every leaf begins with, before its row.
+        output: where the hashes are written, shape (n, 32), C-contiguous; new memory unless it is given.
         compiled: ``False`` asks for ``hashlib``; ``True`` allows the compiled path where it is worth it.
 
     Returns:
-        Shape (n, 32).
+        The hashes, shape (n, 32).
 
     Raises:
         InvariantViolation: another shape or layout.
     """
     if rows.ndim != 2 or rows.dtype != np.uint8 or not rows.flags.c_contiguous:
         raise InvariantViolation("leaf data is a C-contiguous table of bytes")
-    return _digests(_LEAF_BYTE + kind, rows, compiled=compiled)
+    return _digests(_LEAF_BYTE + kind, rows, output, compiled=compiled)
 
 
-def parent_hashes(hashes: Bytes, *, compiled: bool = True) -> Bytes:
-    """Hash neighbours in pairs: shape (2n, 32) gives shape (n, 32).
+def parent_hashes(hashes: Bytes, *, output: Bytes | None = None, compiled: bool = True) -> Bytes:
+    """Hash neighbours in pairs: shape (2n, 32) gives shape (n, 32), written into ``output`` if it is given.
 
     Raises:
         InvariantViolation: not hashes, or an odd number of them.
@@ -107,7 +108,7 @@ def parent_hashes(hashes: Bytes, *, compiled: bool = True) -> Bytes:
     _check_hashes(hashes)
     if len(hashes) % 2:
         raise InvariantViolation("an odd number of hashes has no pairs")
-    return _digests(_NODE_BYTE, hashes.reshape(len(hashes) // 2, 2 * HASH_SIZE), compiled=compiled)
+    return _digests(_NODE_BYTE, hashes.reshape(len(hashes) // 2, 2 * HASH_SIZE), output, compiled=compiled)
 
 
 class Frontier:
@@ -168,12 +169,14 @@ class Frontier:
         while len(nodes):
             if level == TILE_LEVEL:
                 self._tile_roots += nodes.tobytes()
-            if first % 2:  # the left neighbour of the first new node is a peak, which now gets its parent
-                left = np.frombuffer(self._peaks.pop(level), np.uint8).reshape(1, HASH_SIZE)
-                nodes = np.concatenate((left, nodes))
-            if len(nodes) % 2:
+            lead = first % 2  # the first new node's left neighbour is then a peak, which now gets its parent
+            parents = np.empty(((lead + len(nodes)) // 2, HASH_SIZE), np.uint8)
+            if lead:
+                parents[0] = np.frombuffer(node_hash(self._peaks.pop(level), nodes[0].tobytes()), np.uint8)
+            if (lead + len(nodes)) % 2:
                 self._peaks[level] = nodes[-1].tobytes()
-            nodes = parent_hashes(nodes[: len(nodes) // 2 * 2])
+            parent_hashes(nodes[lead : 2 * len(parents) - lead], output=parents[lead:])
+            nodes = parents
             first //= 2
             level += 1
 
@@ -409,25 +412,29 @@ def _split(size: int) -> int:
     return 1 << (size - 1).bit_length() - 1
 
 
-def _digests(prefix: bytes, rows: Bytes, *, compiled: bool) -> Bytes:
+def _digests(prefix: bytes, rows: Bytes, output: Bytes | None, *, compiled: bool) -> Bytes:
     """Hash prefix and row, for each row, by the path that suits the table."""
-    if compiled and len(rows) >= _COMPILED_COUNT_MIN:
-        kernel = _compiled_digests()
-        if kernel is not None:
-            return kernel(prefix, rows)
-    return _reference_digests(prefix, rows)
+    output = np.empty((len(rows), HASH_SIZE), np.uint8) if output is None else output
+    if output.shape != (len(rows), HASH_SIZE) or not output.flags.c_contiguous:
+        raise InvariantViolation("hashes are written into a contiguous table of as many")
+    kernel = _compiled_digests() if compiled and len(rows) >= _COMPILED_COUNT_MIN else None
+    if kernel is None:
+        _reference_digests(prefix, rows, output)
+    else:
+        kernel(prefix, rows, output)
+    return output
 
 
-def _reference_digests(prefix: bytes, rows: Bytes) -> Bytes:
+def _reference_digests(prefix: bytes, rows: Bytes, output: Bytes) -> None:
     """Hash row by row with ``hashlib``: what the compiled path is held against."""
     count, width = rows.shape
     data = rows.tobytes()
     parts = [hashlib.sha256(prefix + data[at * width : (at + 1) * width]).digest() for at in range(count)]
-    return np.frombuffer(bytearray(b"".join(parts)), np.uint8).reshape(count, HASH_SIZE)
+    output[:] = np.frombuffer(b"".join(parts), np.uint8).reshape(count, HASH_SIZE)
 
 
 @functools.cache
-def _compiled_digests() -> Callable[[bytes, Bytes], Bytes] | None:
+def _compiled_digests() -> Callable[[bytes, Bytes, Bytes], Bytes] | None:
     """Load the compiled path when first needed, or do without: a client that only verifies needs no compiler."""
     try:
         from ledger import sha256  # noqa: PLC0415 - loading it costs most of a second

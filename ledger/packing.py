@@ -26,6 +26,8 @@ Bytes = npt.NDArray[np.uint8]
 
 GROUP_COUNT = 512
 """Rows of one group; the last group of a table may be shorter."""
+_TILE_COUNT = 64
+"""Rows that are taken column by column at a time, a divisor of a group: so few stay in the nearest cache meanwhile."""
 
 
 @kernel
@@ -35,20 +37,21 @@ def _gather(rows: Bytes, places: Array, packed: Bytes) -> None:
     flat = rows.reshape(rows.size)
     rows_8, rows_4, rows_2 = flat.view(np.uint64), flat.view(np.uint32), flat.view(np.uint16)
     packed_8, packed_4, packed_2 = packed.view(np.uint64), packed.view(np.uint32), packed.view(np.uint16)
-    at = 0
-    for first in range(0, count, GROUP_COUNT):
-        group = min(GROUP_COUNT, count - first)
+    for tile in range(0, count, _TILE_COUNT):
+        first = tile - tile % GROUP_COUNT
+        group, high = min(GROUP_COUNT, count - first), min(tile + _TILE_COUNT, count)
+        at = first * _widths(places)
         for column in range(places.shape[0]):
             offset, width = places[column, 0], places[column, 1]
-            step, row, place = size // width, (first * size + offset) // width, at // width
+            step, row, place = size // width, (tile * size + offset) // width, at // width + tile - first
             if width == 8:
-                for i in range(group):
+                for i in range(high - tile):
                     packed_8[place + i] = rows_8[row + i * step]
             elif width == 4:
-                for i in range(group):
+                for i in range(high - tile):
                     packed_4[place + i] = rows_4[row + i * step]
             else:
-                for i in range(group):
+                for i in range(high - tile):
                     packed_2[place + i] = rows_2[row + i * step]
             at += group * width
 
@@ -63,10 +66,11 @@ def _scatter(packed: Bytes, places: Array, total: Number, start: Number, rows: B
     flat = rows.reshape(rows.size)
     rows_8, rows_4, rows_2 = flat.view(np.uint64), flat.view(np.uint32), flat.view(np.uint16)
     packed_8, packed_4, packed_2 = packed.view(np.uint64), packed.view(np.uint32), packed.view(np.uint16)
-    at = 0
-    for first in range(0, total, GROUP_COUNT):
+    for tile in range(start - start % _TILE_COUNT, start + count, _TILE_COUNT):
+        first = tile - tile % GROUP_COUNT
         group = min(GROUP_COUNT, total - first)
-        low, high = max(first, start), min(first + group, start + count)
+        low, high = max(tile, start), min(tile + _TILE_COUNT, start + count)
+        at = first * _widths(places)
         for column in range(places.shape[0]):
             offset, width = places[column, 0], places[column, 1]
             step, row = size // width, ((low - start) * size + offset) // width
@@ -88,40 +92,49 @@ def _scatter(packed: Bytes, places: Array, total: Number, start: Number, rows: B
 
 
 @kernel
-def _differing_bits(rows: Bytes, offset: Number, packed: Bytes, at: Number, width: Number) -> Number:
-    """Collect the bits in which a column of some rows differs from a packed one that begins at ``at``."""
-    count, size = rows.shape
-    flat = rows.reshape(rows.size)
-    step, row, place = size // width, offset // width, at // width
-    bits = np.uint64(0)
-    if width == 8:
-        rows_8, packed_8 = flat.view(np.uint64), packed.view(np.uint64)
-        for i in range(count):
-            bits |= rows_8[row + i * step] ^ packed_8[place + i]
-    elif width == 4:
-        rows_4, packed_4 = flat.view(np.uint32), packed.view(np.uint32)
-        for i in range(count):
-            bits |= np.uint64(rows_4[row + i * step] ^ packed_4[place + i])
-    else:
-        rows_2, packed_2 = flat.view(np.uint16), packed.view(np.uint16)
-        for i in range(count):
-            bits |= np.uint64(rows_2[row + i * step] ^ packed_2[place + i])
-    return bits
+def _widths(places: Array) -> Number:
+    """Give the packed bytes of a row."""
+    total = 0
+    for column in range(places.shape[0]):
+        total += places[column, 1]
+    return total
 
 
 @kernel
-def _compare(rows: Bytes, places: Array, said_count: Number, packed: Bytes, zeros: Bytes, found: Array) -> None:
-    """Collect the bits in which each column differs: the first columns from packed ones, the others from zeros."""
-    at = 0
-    for first in range(0, rows.shape[0], GROUP_COUNT):
-        group = rows[first : first + GROUP_COUNT]
+def _compare(rows: Bytes, places: Array, packed: Bytes, number_offset: Number, found: Array, words: Array) -> Number:
+    """Collect the bits in which each column of rows differs from a packed one, and those set in each word of 8 bytes.
+
+    Gives the bits in which the column of 4 bytes at ``number_offset`` differs from the rows' numbers.
+    """
+    count, size = rows.shape
+    flat, table = rows.reshape(rows.size), rows.view(np.uint64)
+    rows_8, rows_4, rows_2 = flat.view(np.uint64), flat.view(np.uint32), flat.view(np.uint16)
+    packed_8, packed_4, packed_2 = packed.view(np.uint64), packed.view(np.uint32), packed.view(np.uint16)
+    misnumbered = np.uint64(0)
+    for tile in range(0, count, _TILE_COUNT):
+        first = tile - tile % GROUP_COUNT
+        group, high = min(GROUP_COUNT, count - first), min(tile + _TILE_COUNT, count)
+        at = first * _widths(places)
         for column in range(places.shape[0]):
             offset, width = places[column, 0], places[column, 1]
-            if column < said_count:
-                found[column] |= _differing_bits(group, offset, packed, at, width)
-                at += group.shape[0] * width
+            step, row, place = size // width, (tile * size + offset) // width, at // width + tile - first
+            bits = np.uint64(0)
+            if width == 8:
+                for i in range(high - tile):
+                    bits |= rows_8[row + i * step] ^ packed_8[place + i]
+            elif width == 4:
+                for i in range(high - tile):
+                    bits |= np.uint64(rows_4[row + i * step] ^ packed_4[place + i])
             else:
-                found[column] |= _differing_bits(group, offset, zeros, 0, width)
+                for i in range(high - tile):
+                    bits |= np.uint64(rows_2[row + i * step] ^ packed_2[place + i])
+            found[column] |= bits
+            at += group * width
+        for i in range(tile, high):
+            misnumbered |= np.uint64(rows_4[(i * size + number_offset) // 4] ^ np.uint32(i))
+            for word in range(table.shape[1]):
+                words[word] |= table[i, word]
+    return misnumbered
 
 
 def by_width(dtype: np.dtype[Any], names: Iterable[str]) -> tuple[str, ...]:
@@ -188,8 +201,10 @@ def unpack(
     return dict(zip(names, found.tolist(), strict=True))
 
 
-def differences(rows: Array, data: bytes | memoryview, names: tuple[str, ...]) -> set[str]:
+def differences(rows: Array, data: bytes | memoryview, names: tuple[str, ...], *, numbered: str) -> set[str]:
     """Name the fields in which some row differs from packed columns ``names``, or, of other fields, from zero.
+
+    The field ``numbered``, of 4 bytes and none of those, is to have each row's number instead.
 
     Raises:
         InvariantViolation: the columns are of another number of rows.
@@ -197,11 +212,15 @@ def differences(rows: Array, data: bytes | memoryview, names: tuple[str, ...]) -
     packed = np.frombuffer(data, np.uint8)
     if len(packed) != packed_size(rows.dtype, names, len(rows)):
         raise InvariantViolation("the columns are of another number of rows")
-    others = by_width(rows.dtype, set(rows.dtype.names or ()) - set(names))
-    places = np.concatenate((_places(rows.dtype, names), _places(rows.dtype, others)))
-    found = np.zeros(len(places), np.uint64)
-    _compare(_read_only(_flat(rows)), places, len(names), _read_only(_padded(packed)), _ZEROS, found)
-    return {name for name, bits in zip((*names, *others), found, strict=True) if bits}
+    found, words = np.zeros(len(names), np.uint64), np.zeros(rows.dtype.itemsize // 8, np.uint64)
+    ((number_offset, _),) = _places(rows.dtype, (numbered,))
+    flat, places = _read_only(_flat(rows)), _places(rows.dtype, names)
+    misnumbered = _compare(flat, places, _read_only(_padded(packed)), number_offset, found, words)
+    either = words.view(rows.dtype)[0]  # all rows in one, each bit that one of them has
+    said = {*names, numbered}
+    differing = {name for name in rows.dtype.names or () if name not in said and either[name] != 0}
+    differing |= {name for name, bits in zip(names, found, strict=True) if bits}
+    return differing | {numbered} if misnumbered else differing
 
 
 def _flat(rows: Array) -> Bytes:
@@ -217,9 +236,6 @@ def _padded(packed: Bytes) -> Bytes:
     padded = np.zeros(-(-len(packed) // 8) * 8, np.uint8)
     padded[: len(packed)] = packed
     return padded
-
-
-_ZEROS = np.frombuffer(bytes(8 * GROUP_COUNT), np.uint8)
 
 
 def _read_only(source: Bytes) -> Bytes:

@@ -309,7 +309,8 @@ def _put_plain(pieces: list[bytes], records: Transfers) -> None:
 def _beside(entry: Entry, records: Transfers, position: int, row: Array) -> list[bytes]:
     """Give the pieces of a run beside its message, which stands at ``position``."""
     mask = columns.mask_of(entry.message.body)
-    differs = _differing_fields(records, entry.message.body, columns.names_of(mask))
+    said = memoryview(entry.message.body)[columns.HEAD_SIZE :]
+    differs = packing.differences(records, said, columns.names_of(mask), numbered="item")
     if differs - _TOLD_APART:
         raise InvariantViolation(f"a record says what its message does not: {sorted(differs - _TOLD_APART)}")
     mode = _IS_BESIDE | mask << _MASK_SHIFT
@@ -336,15 +337,6 @@ def _filled(packed: npt.NDArray[np.uint8]) -> bytes:
 
 def _aligned(size: int) -> int:
     return -(-size // _ALIGNMENT) * _ALIGNMENT
-
-
-def _differing_fields(records: Transfers, body: bytes, names: tuple[str, ...]) -> set[str]:
-    """Name the fields in which some record is not what its message says; what the message does not say is zero."""
-    said = packing.differences(records, memoryview(body)[columns.HEAD_SIZE :], names)
-    items = np.arange(len(records), dtype=np.uint32)
-    if np.array_equal(records["item"], items):
-        said.discard("item")
-    return said
 
 
 @kernel

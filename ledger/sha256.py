@@ -44,12 +44,13 @@ def _has_instructions() -> bool:
 IS_NATIVE = _has_instructions()
 
 
-def digests(prefix: bytes, rows: Bytes, *, native: bool = IS_NATIVE) -> Bytes:
+def digests(prefix: bytes, rows: Bytes, output: Bytes | None = None, *, native: bool = IS_NATIVE) -> Bytes:
     """Give SHA-256(prefix || row) of each row, shape (n, 32).
 
     Args:
         prefix: what every message begins with, at most ``PREFIX_SIZE_MAX`` bytes.
         rows: shape (n, width), dtype uint8, C-contiguous; may be read-only.
+        output: where they are written, of that shape and C-contiguous; new memory unless it is given.
         native: whether the processor's own instructions are used; ``True`` only where ``IS_NATIVE``.
 
     Raises:
@@ -57,7 +58,10 @@ def digests(prefix: bytes, rows: Bytes, *, native: bool = IS_NATIVE) -> Bytes:
     """
     if rows.ndim != 2 or rows.dtype != np.uint8 or not rows.flags.c_contiguous or len(prefix) > PREFIX_SIZE_MAX:
         raise InvariantViolation("rows to hash are a C-contiguous table of bytes with a short prefix")
-    output = np.empty((rows.shape[0], DIGEST_SIZE), np.uint8)
+    if output is None:
+        output = np.empty((rows.shape[0], DIGEST_SIZE), np.uint8)
+    if output.shape != (rows.shape[0], DIGEST_SIZE) or output.dtype != np.uint8 or not output.flags.c_contiguous:
+        raise InvariantViolation("digests are written into a C-contiguous table of as many")
     is_native = native and rows.shape[1] >= sha256_native.WIDTH_MIN
     hash_rows = sha256_native.hash_rows if is_native else sha256_lanes.hash_rows
     hash_rows(np.frombuffer(prefix, np.uint8), rows, output)

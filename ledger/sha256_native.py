@@ -10,6 +10,7 @@ before and after a row; the first and the last row of a table, which have no nei
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -180,6 +181,7 @@ def hash_rows(prefix: Bytes, rows: Bytes, output: Bytes) -> None:
     output[ends] = inner[1 : 1 + len(ends)]
 
 
+@functools.lru_cache(maxsize=64)
 def _plan(prefix: bytes, width: int) -> Bytes:
     """Say where each 16 bytes of a padded message come from (FIPS 180-4 §5.1.1)."""
     size = len(prefix) + width
@@ -193,4 +195,6 @@ def _plan(prefix: bytes, width: int) -> Bytes:
     steps["taken"], steps["fixed"] = taken.reshape(-1, VECTOR_SIZE), fixed.reshape(-1, VECTOR_SIZE)
     offsets = np.arange(len(steps)) * VECTOR_SIZE - len(prefix)
     steps["offset"] = np.where(steps["taken"].any(axis=1), offsets, 0)  # what is all fixed reads the row's beginning
-    return steps.view(np.uint8).reshape(len(steps), STEP.itemsize)
+    plan = steps.view(np.uint8).reshape(len(steps), STEP.itemsize)
+    plan.flags.writeable = False
+    return plan

@@ -31,13 +31,13 @@ import numpy as np
 
 from ledger import journal, merkle
 from ledger.errors import IntegrityFailure, MalformedInput, NotFound
-from ledger.journal import Block, EncodedBlock
-from ledger.machine import message_leaf, record_leaves
+from ledger.journal import EncodedBlock
+from ledger.machine import block_leaves
 from ledger.merkle import HASH_SIZE, TILE_LEVEL, TILE_WIDTH, Bytes, Frontier
 from ledger.reader import Reader
 from ledger.store import Store
 
-__all__ = ["MemoryRoots", "Roots", "RootsFile", "Tiles", "block_leaves"]
+__all__ = ["MemoryRoots", "Roots", "RootsFile", "Tiles"]
 
 UPPER_LEVEL = 2 * TILE_LEVEL
 """Subtrees of this level (65,536 leaves) and above are built from roots that stay in memory."""
@@ -270,7 +270,7 @@ class Tiles:
         skipped = first - self._reader.header(height).first_position
         blocks = self._store.blocks(height)
         while self._roots.count() < needed:
-            rest = np.concatenate((rest, block_leaves(_decoded(next(blocks)))[skipped:]))
+            rest = np.concatenate((rest, _leaves_of(next(blocks))[skipped:]))
             skipped = 0
             complete = len(rest) // TILE_WIDTH * TILE_WIDTH
             if complete:
@@ -388,36 +388,23 @@ class Tiles:
         parts, position = [], header.first_position
         blocks = self._store.blocks(height)
         while position < end:
-            parts.append(block_leaves(_decoded(next(blocks))))
+            parts.append(_leaves_of(next(blocks)))
             position += len(parts[-1])
         leaves = np.concatenate(parts)
         return leaves[first - header.first_position :][: end - first]
 
 
-def block_leaves(block: Block) -> Bytes:
-    """Hash all leaves of a block: shape (positions, 32)."""
-    header = block.header
-    hashes = np.empty((header.position_count, HASH_SIZE), np.uint8)
-    is_record = np.ones(len(hashes), np.bool_)
-    place = header.expired_count
-    for entry in block.entries:
-        hashes[place] = np.frombuffer(merkle.leaf_hash(message_leaf(entry.message)), np.uint8)
-        is_record[place] = False
-        place += 1 + entry.count
-    hashes[is_record] = record_leaves(block.transfers)
-    return hashes
-
-
-def _decoded(encoded: EncodedBlock) -> Block:
-    """Read a stored block.
+def _leaves_of(encoded: EncodedBlock) -> Bytes:
+    """Hash all leaves of a stored block, shape (positions, 32).
 
     Raises:
         IntegrityFailure: it cannot be read, or its body is not the one that its header names.
     """
     try:
-        return journal.decode(encoded)
+        block = journal.decode(encoded)
     except MalformedInput as error:
         raise IntegrityFailure(error.code, error.sentence) from error
+    return block_leaves(block.header.expired_count, block.entries, block.transfers)
 
 
 def _tile_roots(hashes: Bytes) -> bytes:

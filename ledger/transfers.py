@@ -47,6 +47,7 @@ __all__ = [
     "Flag",
     "Result",
     "Transfers",
+    "count_up",
     "id_halves",
     "id_of",
     "label",
@@ -223,6 +224,13 @@ def label(commands: Transfers, message: Number, party: Number, code: Number) -> 
         command["message"] = message
         command["party"] = party
         command["code"] = code
+
+
+@kernel
+def count_up(commands: Transfers) -> None:
+    """Number the commands of a message from zero."""
+    for i in range(commands.size):
+        commands[i]["item"] = np.uint32(i)
 
 
 def id_halves(identifier: int) -> tuple[int, int]:

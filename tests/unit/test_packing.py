@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from ledger.compiled import plain
 from ledger.errors import InvariantViolation, MalformedInput
 from ledger.packing import (
-    _ZEROS,
     GROUP_COUNT,
     _compare,
     _gather,
@@ -26,7 +25,17 @@ from ledger.packing import (
 )
 from ledger.registry import Array
 
-MIXED = np.dtype([("small", "<u2"), ("other", "<u2"), ("middle", "<u4"), ("wide", "<i8"), ("last", "<u8")])
+MIXED = np.dtype(
+    [
+        ("small", "<u2"),
+        ("other", "<u2"),
+        ("middle", "<u4"),
+        ("wide", "<i8"),
+        ("last", "<u8"),
+        ("number", "<u4"),
+        ("rest", "<u4"),
+    ]
+)
 NAMES = by_width(MIXED, ("small", "middle", "wide"))
 
 
@@ -38,7 +47,7 @@ def rows_of(count: int, *, seed: int = 1) -> Array:
 
 def test_the_widest_columns_come_first() -> None:
     """Columns are ordered by width, and those of one width as they are named."""
-    assert by_width(MIXED, MIXED.names or ()) == ("wide", "last", "middle", "small", "other")
+    assert by_width(MIXED, MIXED.names or ()) == ("wide", "last", "middle", "number", "rest", "small", "other")
 
 
 def test_columns_stand_one_after_another_in_each_group() -> None:
@@ -141,26 +150,37 @@ def test_the_plain_loops_do_the_same(count: int) -> None:
 
 def test_differing_columns_are_named() -> None:
     """A column differs where one row is not what was packed; of a column that was not packed, where one is not zero."""
-    rows = rows_of(1_100)
-    for name in ("other", "last"):
-        rows[name] = 0
+    rows = numbered_rows_of(1_100)
     packed = pack(rows, NAMES).tobytes()
-    assert differences(rows, packed, NAMES) == set()
+    assert differences(rows, packed, NAMES, numbered="number") == set()
     for name in MIXED.names or ():
-        changed = rows.copy()
-        changed[name][1_050] ^= 1
-        assert differences(changed, packed, NAMES) == {name}
+        for index in (0, 63, 64, 511, 512, 1_050, 1_099):
+            changed = rows.copy()
+            changed[name][index] ^= 1
+            assert differences(changed, packed, NAMES, numbered="number") == {name}
     with pytest.raises(InvariantViolation):
-        differences(rows[:-1], packed, NAMES)
+        differences(rows[:-1], packed, NAMES, numbered="number")
+
+
+def numbered_rows_of(count: int) -> Array:
+    """Give rows of random bytes in what is packed, numbers in ``number``, and zeros elsewhere."""
+    rows = rows_of(count)
+    for name in ("other", "last", "rest"):
+        rows[name] = 0
+    rows["number"] = np.arange(count)
+    return rows
 
 
 def test_the_plain_loop_finds_the_same_differences() -> None:
     """The comparing kernel gives the same as plain Python."""
-    rows, others = rows_of(7), by_width(MIXED, ("other", "last"))
-    places = np.concatenate((_places(MIXED, NAMES), _places(MIXED, others)))
+    rows, places = rows_of(7), _places(MIXED, NAMES)
     table, packed = rows.view(np.uint8).reshape(7, -1), _padded(pack(rows_of(7, seed=2), NAMES))
-    one, two = np.zeros((2, len(places)), np.uint64)
-    _compare(table, places, 3, packed, _ZEROS, one)
-    plain(_compare)(table, places, 3, packed, _ZEROS, two)
-    assert np.array_equal(one, two)
-    assert one.all()
+    found, words = np.zeros((2, len(places)), np.uint64), np.zeros((2, MIXED.itemsize // 8), np.uint64)
+    offset = MIXED.fields["number"][1] if MIXED.fields else 0
+    one = _compare(table, places, packed, offset, found[0], words[0])
+    two = plain(_compare)(table, places, packed, offset, found[1], words[1])
+    assert one == two != 0
+    assert np.array_equal(found[0], found[1])
+    assert np.array_equal(words[0], words[1])
+    assert found.all()
+    assert words.all()
