@@ -10,6 +10,7 @@ them.
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -23,7 +24,16 @@ from settlement.chart import AccountCode
 from settlement.legs import TransferCode
 from settlement.statements import NetPosition, VoteReason
 
-__all__ = ["NetLeg", "border_available", "commands", "net_id", "net_legs", "settle_available", "shortage"]
+__all__ = [
+    "NetLeg",
+    "border_available",
+    "commands",
+    "net_id",
+    "net_legs",
+    "settle_available",
+    "shortage",
+    "unused_series",
+]
 
 AMOUNT_MAX = 2**63 - 1
 _ID_TAG = b"hugang/net/0\0"
@@ -39,10 +49,24 @@ class NetLeg:
     amount: int
 
 
-def net_id(window: int, attempt: int, index: int) -> int:
-    """Give the id of a net leg: the first 128 bits of SHA-256 over what it is."""
-    data = b"".join(number.to_bytes(8, "big") for number in (window, attempt, index))
+def net_id(window: int, attempt: int, index: int, series: int = 0) -> int:
+    """Give the id of a net leg: the first 128 bits of SHA-256 over what it is; series 0 is not among that."""
+    numbers = (window, attempt, index, series) if series else (window, attempt, index)
+    data = b"".join(number.to_bytes(8, "big") for number in numbers)
     return int.from_bytes(hashlib.sha256(_ID_TAG + data).digest()[:16], "big")
+
+
+def unused_series(state: State, *, window: int, attempt: int, count: int, party: int) -> int:
+    """Give the first series in which none of the ids of so many net legs is used up.
+
+    That is series 0, unless a request under some key of the node's own party has used ids up, by a refusal for one:
+    whatever it signs is in the same scope (I8). No such request can stop the vote.
+    """
+    return next(
+        series
+        for series in itertools.count()
+        if all(state.lookup(party, net_id(window, attempt, index, series)) is None for index in range(count))
+    )
 
 
 def net_legs(book: Book, nets: Iterable[NetPosition]) -> list[NetLeg]:
@@ -92,12 +116,12 @@ def _add(legs: list[NetLeg], net: int, amount: int, pairs: Sequence[tuple[int, i
             legs.append(NetLeg(net, credit, debit, -amount))
 
 
-def commands(legs: Sequence[NetLeg], *, window: int, attempt: int, party: int) -> Transfers:
+def commands(legs: Sequence[NetLeg], *, window: int, attempt: int, party: int, series: int) -> Transfers:
     """Give the commands that reserve the legs: one linked chain of bound holds, all or nothing."""
     result = transfers(len(legs))
     for index, leg in enumerate(legs):
         command = result[index]
-        command["id_hi"], command["id_lo"] = divmod(net_id(window, attempt, index), 2**64)
+        command["id_hi"], command["id_lo"] = divmod(net_id(window, attempt, index, series), 2**64)
         command["amount"] = leg.amount
         command["debit"], command["credit"] = leg.debit, leg.credit
         command["item"], command["member"] = leg.net, leg.net

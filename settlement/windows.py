@@ -342,7 +342,9 @@ def _execute_vote(turn: _Turn[VoteBody], context: Context) -> None:
     proposal = body_of(turn.other("proposal", attempt=body.attempt), ProposalBody)
     legs = reservation.net_legs(turn.book, proposal.nets)
     caps.lift(turn.book, context.state, legs)
-    commands = reservation.commands(legs, window=body.window, attempt=body.attempt, party=turn.admitted.party)
+    place = {"window": body.window, "attempt": body.attempt, "party": turn.admitted.party}
+    series = reservation.unused_series(context.state, count=len(legs), **place)
+    commands = reservation.commands(legs, series=series, **place)
     records = context.post(commands)
     caps.give_room(turn.book, context.state, legs)
     if np.any(records["result"] != Result.OK):

@@ -8,9 +8,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from ledger import columns
 from ledger.errors import InvariantViolation
+from ledger.registry import IdStatus
 from ledger.state import State
-from ledger.transfers import Result
+from ledger.transfers import Flag, Result, id_halves, transfers
 from settlement import answers, applied, obligations, reservation
 from settlement.book import Book, PaymentState, Window, WindowState
 from settlement.obligations import Signed
@@ -23,7 +25,7 @@ from settlement.statements import (
     body_of,
 )
 from tests.cycle_steps import Steps, accepted, refused, states, world_with_payments
-from tests.settlement_fixture import SECOND, uetr_of
+from tests.settlement_fixture import SECOND, Node, public_key_of, uetr_of
 
 YUAN = 100
 
@@ -278,10 +280,39 @@ def test_money_beside_the_cycle_is_seen(steps: Steps) -> None:
         applied.check_books(sh.book, sh.machine.state)
 
 
+def use_up(node: Node, *identifiers: int) -> None:
+    """Have a further key of a node void holds that are not there, under ids of its choice: each is used up."""
+    party = f"NODE-{node.ledger}"
+    node.post(party, "/v1/keys", {"party": party, "public_key": public_key_of(f"clerk of {party}")})
+    voids = transfers(len(identifiers))
+    for void, identifier in zip(voids, identifiers, strict=True):
+        void["id_hi"], void["id_lo"] = id_halves(identifier)
+        void["related_lo"], void["flags"] = 1, Flag.VOID
+    request = node.request(party, "/v1/transfers", columns.encode(voids), key=f"clerk of {party}")
+    assert set(node.apply([request]).transfers["result"].tolist()) == {Result.HOLD_NOT_FOUND}
+
+
+@pytest.mark.parametrize("used", [[(0, 0)], [(2, 0), (0, 1), (1, 2)]])
+def test_ids_that_a_nodes_key_has_used_up_stop_no_vote(steps: Steps, used: list[tuple[int, int]]) -> None:
+    """Nobody with a key of a node stops it at its vote by taking the ids of its net positions before."""
+    for node in steps.nodes.values():
+        use_up(node, *(reservation.net_id(1, 1, index, series) for index, series in used))
+    steps.to_decision().world.check()
+
+    free = len({series for _, series in used})
+    for ledger, node in steps.nodes.items():
+        assert steps.window(ledger).state is WindowState.SETTLED
+        party = node.machine.directory.by_code(f"NODE-{ledger}").number
+        found = node.machine.state.lookup(party, reservation.net_id(1, 1, 0, free))
+        assert found is not None
+        assert found.status is IdStatus.HOLD_POSTED
+        assert node.replayed().machine.state.money_digest() == node.machine.state.money_digest()
+
+
 def test_net_ids_are_fresh_for_every_attempt() -> None:
-    """No two legs of any window or attempt share an id."""
-    ids = {reservation.net_id(*key) for key in [(1, 1, 0), (1, 1, 1), (1, 2, 0), (2, 1, 0), (257, 1, 0)]}
-    assert len(ids) == 5
+    """No two legs of any window, attempt or series share an id."""
+    ids = {reservation.net_id(*key) for key in [(1, 1, 0), (1, 1, 1), (1, 2, 0), (2, 1, 0), (257, 1, 0), (1, 1, 0, 1)]}
+    assert len(ids) == 6
     assert all(0 <= identifier < 2**128 for identifier in ids)
 
 
