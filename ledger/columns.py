@@ -28,7 +28,7 @@ from ledger.packing import by_width, pack, unpack
 from ledger.slabs import Slabs
 from ledger.transfers import TRANSFER, Transfers, count_up
 
-__all__ = ["COUNT_MAX", "HEAD_SIZE", "MAGIC", "MASK_MAX", "decode", "encode", "mask_of", "names_of"]
+__all__ = ["COUNT_MAX", "HEAD_SIZE", "MAGIC", "MASK_MAX", "decode", "encode", "mask_of", "names_of", "read"]
 
 MAGIC = b"HGT1"
 COUNT_MAX = 65_536
@@ -62,6 +62,11 @@ def decode(body: bytes) -> Transfers:
     Raises:
         MalformedInput: ``COLUMNS_MALFORMED``, ``COLUMNS_COUNT``.
     """
+    return read(body)[0]
+
+
+def read(body: bytes) -> tuple[Transfers, int]:
+    """Read a body as ``decode`` does; gives the commands, and every flag that one of them has."""
     if len(body) < _HEAD.size:
         raise MalformedInput("COLUMNS_MALFORMED", "The columns are cut short.")
     magic, count, mask, zero = _HEAD.unpack_from(body)
@@ -77,7 +82,7 @@ def decode(body: bytes) -> Transfers:
     if _mask(lambda name: name in bits and bits[name] != 0) != mask:
         raise MalformedInput("COLUMNS_MALFORMED", "An optional column that says nothing is left out.")
     count_up(commands)
-    return commands
+    return commands, bits.get("flags", 0)
 
 
 def encode(commands: Transfers) -> bytes:

@@ -28,7 +28,7 @@ from settlement.legs import TransferCode
 __all__ = ["authorise", "decode", "execute"]
 
 Array = npt.NDArray[Any]
-_FORBIDDEN_FLAGS = np.uint16(2**16 - 1 - sum(Flag) | Flag.EXPIRE | Flag.BOUND)
+_FORBIDDEN_FLAGS = 2**16 - 1 - sum(Flag) | Flag.EXPIRE | Flag.BOUND
 _REVERSAL = np.uint16(Flag.REVERSAL)
 _ENDS = int(Flag.POST | Flag.VOID)
 _MOVABLE = np.zeros(2**16, np.bool_)
@@ -39,15 +39,13 @@ def decode(body: bytes) -> Transfers:
     """Read a body into commands; ``party`` and ``code`` are still zero.
 
     Raises:
-        MalformedInput: from ``ledger.columns.decode``; ``COLUMNS_FLAGS``; ``COLUMNS_REVERSALS``, more than a message
+        MalformedInput: from ``ledger.columns.read``; ``COLUMNS_FLAGS``; ``COLUMNS_REVERSALS``, more than a message
             may have.
     """
-    commands = columns.decode(body)
-    if "flags" not in columns.names_of(columns.mask_of(body)):
-        return commands
-    if np.any(commands["flags"] & _FORBIDDEN_FLAGS):
+    commands, flags = columns.read(body)
+    if flags & _FORBIDDEN_FLAGS:
         raise MalformedInput("COLUMNS_FLAGS", "A flag is set that a book transfer cannot have.")
-    if np.count_nonzero(commands["flags"] & _REVERSAL) > REVERSAL_COUNT_MAX:
+    if flags & Flag.REVERSAL and np.count_nonzero(commands["flags"] & _REVERSAL) > REVERSAL_COUNT_MAX:
         raise MalformedInput("COLUMNS_REVERSALS", "A message holds at most 4,096 reversals.")
     return commands
 
