@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, run_state_mach
 __all__ = ["take_steps"]
 
 RUN_COUNT_MAX = 500
-"""Runs under one seed."""
+"""Runs under one seed; after each seed it says how far it has come."""
 
 
 def take_steps(machine: type[RuleBasedStateMachine], count: int, *, first_seed: int, steps_a_run: int = 100) -> int:
@@ -38,7 +38,8 @@ def take_steps(machine: type[RuleBasedStateMachine], count: int, *, first_seed: 
                 suppress_health_check=list(HealthCheck),
             ),
         )
+        sys.stdout.write(f"{machine.__name__}: {Counted.taken:,} steps, seeds {first_seed} to {number}\n")
+        sys.stdout.flush()
         if Counted.taken >= count:
-            sys.stdout.write(f"{machine.__name__}: {Counted.taken} steps, seeds {first_seed} to {number}\n")
             return Counted.taken
     raise AssertionError("counting ends")
