@@ -12,9 +12,10 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import msgspec
+from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -25,6 +26,10 @@ from ledger.assets import format_decimal
 __all__ = ["Meter", "ReaderGone", "Terminal", "money", "program_name", "thousands"]
 
 PLAIN_WIDTH = 200
+COLUMN_GAP = 2
+"""Blanks between two columns of a table."""
+SENTENCE_WIDTH_MIN = 24
+"""A last column is not broken into shorter lines than this."""
 SCALE = 2
 """Decimal places of both currencies."""
 
@@ -67,25 +72,46 @@ class Terminal:
     def table(
         self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()
     ) -> None:
-        """Print a table; ``right`` names the columns that are flush right."""
+        """Print a table; ``right`` names the columns that are flush right.
+
+        Nothing is ever left out. On a terminal that is too narrow the last column is broken into lines if it is flush
+        left, and what is still too wide is left to the terminal, which goes on in the next line.
+        """
         table = Table(
             title=title or None,
             title_justify="left",
             title_style="bold",
             box=None,
             pad_edge=False,
+            padding=(0, COLUMN_GAP, 0, 0),
             show_header=any(columns),
         )
-        for index, column in enumerate(columns):
-            table.add_column(column, justify="right" if index in right else "left", no_wrap=True, header_style="dim")
+        widths = [max(map(cell_len, cells)) for cells in zip(columns, *rows, strict=True)]
+        if self.out.is_terminal and len(columns) - 1 not in right:
+            room = self.out.width - sum(widths[:-1]) - COLUMN_GAP * (len(widths) - 1)
+            widths[-1] = min(widths[-1], max(room, SENTENCE_WIDTH_MIN))
+        for index, (column, width) in enumerate(zip(columns, widths, strict=True)):
+            justify: Literal["left", "right"] = "right" if index in right else "left"
+            table.add_column(column, justify=justify, width=width, overflow="fold", header_style="dim")
         for row in rows:
             table.add_row(*(Text(cell) for cell in row))
-        if self.out.is_terminal:
-            self.out.print(table, soft_wrap=False)
-            return
-        with self.out.capture() as captured:
-            self.out.print(table, soft_wrap=False)
+        with self._as_wide_as(sum(widths) + COLUMN_GAP * len(widths)):
+            if self.out.is_terminal:
+                self.out.print(table, soft_wrap=False)
+                return
+            with self.out.capture() as captured:
+                self.out.print(table, soft_wrap=False)
         self._write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
+
+    @contextmanager
+    def _as_wide_as(self, width: int) -> Iterator[None]:
+        """Have stdout count as this wide at least, so that nothing is cut."""
+        own = self.out.width
+        self.out.width = max(own, width)
+        try:
+            yield
+        finally:
+            self.out.width = own
 
     def _write(self, text: str) -> None:
         """Write text to stdout as it is."""

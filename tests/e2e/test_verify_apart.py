@@ -12,6 +12,7 @@ from gateway.cli import run
 from gateway.cli.exits import ExitCode
 from ledger.exports import FILE_NAME
 from tests.network_fixture import Network, running_network
+from tests.pty_fixture import hugang_on_terminal
 
 Output = pytest.CaptureFixture[str]
 
@@ -67,6 +68,18 @@ def test_exact_amounts_for_programs(places: Path, capsys: Output) -> None:
     (border,) = [item for item in found["findings"] if (item["invariant"], item["subject"]) == ("I12", "CNY")]
     assert border["amounts"] == {"OMNIBUS": "701284", "MIRROR": "701284"}
     assert (found["verdict"], found["older"]) == ("verified", None)
+
+
+def test_findings_are_whole_on_a_terminal(places: Path) -> None:
+    """On 80 columns each finding shows its outcome, its invariant and its subject, and no sentence is cut."""
+    code, shown = hugang_on_terminal("verify", str(places / "three"))
+    assert code == ExitCode.OK
+    assert "…" not in shown
+    firsts = [line.split()[:3] for line in shown.splitlines()]
+    assert ["ok", "I11", "SH"] in firsts
+    assert ["ok", "I12", "CNY"] in firsts
+    assert ["ok", "I14", "window"] in firsts
+    assert "OMNIBUS 7,012.84 CNY, MIRROR 7,012.84 CNY" in " ".join(shown.split())
 
 
 @pytest.mark.parametrize("older", ["sh", "hk"])
