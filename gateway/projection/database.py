@@ -301,10 +301,16 @@ def _check_own(connection: Connection) -> bool:
     inspector = inspect(connection)
     for table in tables.METADATA.tables.values():
         is_there = inspector.has_table(table.name)
-        if is_there and table.name not in marked and not _has_columns(connection, table):
+        if is_there and table.name not in marked and not _is_ours(connection, table):
             sentence = "A table of this name is there already, and is none of the projection's."
             raise Conflict("PROJECTION_FOREIGN", sentence, table=table.name)
     return has_marks
+
+
+def _is_ours(connection: Connection, table: Table) -> bool:
+    """Say whether a table that is there has the columns of this layout, or of the one before."""
+    names = [column["name"] for column in inspect(connection).get_columns(table.name)]
+    return names in ([column.name for column in table.columns], tables.FORMER_COLUMNS.get(table.name))
 
 
 def _has_columns(connection: Connection, table: Table) -> bool:

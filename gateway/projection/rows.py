@@ -19,9 +19,10 @@ from ledger.meters import UNLIMITED
 from ledger.parties import Directory
 from ledger.registry import Array
 from ledger.transfers import NO_MESSAGE, Result, Transfers, id_of
+from settlement import packing, statements
 from settlement.book import window_of
 from settlement.chart import AccountCode
-from settlement.legs import TransferCode
+from settlement.legs import TransferCode, uetr_of
 
 __all__ = ["Money", "Row", "account_rows", "balance_rows", "message_rows", "money_of", "transfer_rows"]
 
@@ -127,8 +128,14 @@ def message_rows(block: EncodedBlock, header: Header, directory: Directory) -> I
 
 def transfer_rows(block: EncodedBlock, header: Header, directory: Directory) -> Iterator[Row]:
     """Give the rows of ``transfers`` for one block: one a record, expiries included."""
-    layout = sections.layout(header.shape, block.body)
-    records: Transfers = layout.records(0, header.transfer_count, sections.fetcher(block.body))
+    layout, fetch = sections.layout(header.shape, block.body), sections.fetcher(block.body)
+    records: Transfers = layout.records(0, header.transfer_count, fetch)
+    incoming = set(records["message"][records["code"] == TransferCode.INCOMING].tolist())
+    lists = {
+        position: _listed(layout.message(index, fetch))
+        for index, position in enumerate(layout.positions.tolist())
+        if position in incoming
+    }
     names = records.dtype.names or ()
     firsts = [header.first_position, *(layout.positions + 1).tolist()]
     counts = [header.expired_count, *layout.counts.tolist()]
@@ -136,10 +143,29 @@ def transfer_rows(block: EncodedBlock, header: Header, directory: Directory) -> 
     for position, values in zip(positions.tolist(), records.tolist(), strict=True):
         record = dict(zip(names, values, strict=True))
         party = directory.party(record["party"]).code
-        yield {"position": position, "height": header.height, "party": party, **_transfer(record)}
+        yield {"position": position, "height": header.height, "party": party, **_transfer(record, lists)}
 
 
-def _transfer(record: Row) -> Row:
+def _listed(message: messages.Message) -> list[int]:
+    """Give the UETRs of the payments in the other node's list, by item."""
+    rows = packing.rows_of(statements.body_of(message, statements.ListBody))
+    return [id_of(high, low) for high, low in zip(rows["uetr_hi"].tolist(), rows["uetr_lo"].tolist(), strict=True)]
+
+
+def _uetr(record: Row, lists: dict[int, list[int]]) -> str | None:
+    """Name the payment that a record is a leg of.
+
+    On the payer's ledger its id says so. On the payee's the list does: the ids of a payment that comes again, after it
+    was carried out of a window, are made from something else.
+    """
+    if record["code"] == TransferCode.PAYMENT:
+        return str(uuid.UUID(int=uetr_of(id_of(record["id_hi"], record["id_lo"]))))
+    if record["code"] == TransferCode.INCOMING:
+        return str(uuid.UUID(int=lists[record["message"]][record["item"]]))
+    return None
+
+
+def _transfer(record: Row, lists: dict[int, list[int]]) -> Row:
     related = id_of(record["related_hi"], record["related_lo"])
     return {
         "message": None if record["message"] == NO_MESSAGE else record["message"],
@@ -148,6 +174,7 @@ def _transfer(record: Row) -> Row:
         "code": _CODES[record["code"]],
         "id": str(uuid.UUID(int=id_of(record["id_hi"], record["id_lo"]))),
         "related": str(uuid.UUID(int=related)) if related else None,
+        "uetr": _uetr(record, lists),
         "debit": record["debit"],
         "credit": record["credit"],
         "amount": record["amount"],

@@ -81,10 +81,10 @@ def place(database: Database, tmp_path: Path) -> Place:
 
 
 @functools.cache
-def store_of(count: int | None = None) -> MemoryStore:
-    """Give Shanghai's journal, or its first blocks."""
-    whole = journals().stores["SH"]
-    store = MemoryStore(genesis.encode(PAIR["SH"]), runtime=ManualRuntime())
+def store_of(count: int | None = None, ledger: str = "SH") -> MemoryStore:
+    """Give Shanghai's journal or another one, or its first blocks."""
+    whole = journals().stores[ledger]
+    store = MemoryStore(genesis.encode(PAIR[ledger]), runtime=ManualRuntime())
     for block in list(whole.blocks())[:count]:
         store.append(journal.decode(block))
     return store
@@ -93,7 +93,8 @@ def store_of(count: int | None = None) -> MemoryStore:
 @functools.cache
 def money(store: Store) -> Money:
     """Give the money after a journal; nobody changes either."""
-    return money_of(open_machine(store, lambda: Settlement(PAIR["SH"]), bytes(16)))
+    document = genesis.decode(store.genesis())
+    return money_of(open_machine(store, lambda: Settlement(document), bytes(16)))
 
 
 def made(place: Place, store: Store, **options: Any) -> list[str]:
@@ -191,12 +192,44 @@ def test_transfers_are_the_journals(place: Place) -> None:
     assert {row["result"] for row in rows} >= {"OK", "DEBIT_LIMIT"}
 
 
+@pytest.mark.parametrize("ledger", ["SH", "HK"])
+def test_a_payments_records_bear_its_uetr(place: Place, ledger: str) -> None:
+    """All records of a payment are found by its UETR on either ledger: its legs, its end, and when it comes again."""
+    made(place, store_of(ledger=ledger), with_transfers=True)
+    found: dict[str | None, list[tuple[str, str]]] = {}
+    for row in place.rows("transfers"):
+        found.setdefault(row["uetr"], []).append((row["code"], row["result"]))
+    incoming, outgoing = ("INCOMING", "OK"), ("PAYMENT", "OK")
+    expected = {
+        "SH": {
+            "inside": [outgoing],
+            "between": [outgoing] * 4,
+            "refused": [("PAYMENT", "DEBIT_LIMIT")],
+            "cancelled": [outgoing] * 2,
+            "carried": [outgoing],
+            "back": [incoming],
+        },
+        "HK": {
+            "single": [incoming],
+            "exchange": [incoming] * 4,
+            "carried": [incoming] * 2,
+            "rejected": [("INCOMING", "PAYEE_NOT_FOUND")],
+            "back": [outgoing],
+        },
+    }[ledger]
+    uetrs = {name: body["uetr"] for name, body in journals().payments.items()}
+    assert {name: found.get(uetrs[name]) for name in expected} == expected
+    assert {code for code, _ in found[None]}.isdisjoint({"PAYMENT", "INCOMING"})
+
+
 def test_the_queries_of_the_page_run(place: Place) -> None:
     """Each query of the page runs as it stands, and gives what the machine says."""
     made(place, store_of(), with_transfers=True)
     section = PAGE.read_text(encoding="utf-8").split("## SQL tables")[1].split("\n## ")[0]
-    holdings, refused, days, uneven = (
-        place.run(query) for query in re.findall(r"```sql\n(.+?)```", section, re.DOTALL)
+    uetr = journals().payments["between"]["uetr"]
+    holdings, refused, days, payment, uneven = (
+        place.run(query.replace("d675dcb1-af95-4cd0-a632-1bb26d3f6aee", uetr))
+        for query in re.findall(r"```sql\n(.+?)```", section, re.DOTALL)
     )
     world, machine = journals().world, journals().machines["SH"]
     wallets = {owner: machine.state.account(world.sh.account(f"WALLET.{owner}")) for owner in ("ann", "ben", "cai")}
@@ -210,6 +243,7 @@ def test_the_queries_of_the_page_run(place: Place) -> None:
     assert [(day, int(amount), int(count)) for day, amount, count in days] == [
         ("booking", int(paid["amount"].sum()), len(paid))
     ]
+    assert [code for _, code, *_ in payment] == ["PAYMENT"] * 4
     assert uneven == []
 
 
@@ -318,6 +352,23 @@ def test_a_torn_table_is_made_again(place: Place, what: str) -> None:
 def zeros(place: Place) -> str:
     """Write 32 zero bytes."""
     return f"x'{bytes(32).hex()}'" if place.file is not None else f"'\\x{bytes(32).hex()}'::bytea"
+
+
+def test_tables_of_the_layout_before_are_made_again(place: Place) -> None:
+    """Tables of the first layout, with transfers or where nobody has asked for them, are replaced by today's."""
+    store = store_of()
+    for with_transfers in (True, False):
+        made(place, store, with_transfers=with_transfers)
+        expected = place.content()
+        place.run("DROP INDEX ix_transfers_uetr")
+        place.run("ALTER TABLE transfers DROP COLUMN uetr")
+        place.run("UPDATE watermarks SET layout = 1")
+        torn = [name for name in PROJECTED if with_transfers or name != "transfers"]
+        assert made(place, store) == torn
+        assert place.content() == expected
+        projection = place.open()
+        projection.forget()
+        projection.close()
 
 
 def test_lost_watermarks_lose_everything(place: Place) -> None:
