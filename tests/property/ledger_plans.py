@@ -38,6 +38,8 @@ WALLETS = (
 """Each by the bank that opens it, its owner and its asset."""
 SPEAKERS = (*BANKS, *CUSTOMERS)
 ACCOUNTS_MAX = 40
+REUSED = range(40, 48)
+"""Numbers of ids that each party uses again and again."""
 KEPT = 40
 """How many of the last messages can be sent again."""
 
@@ -55,7 +57,6 @@ _WEIGHTS: dict[Flag, int] = {
     Flag.MIN_AVAILABLE: 2,
     Flag.MIN_AVAILABLE | Flag.PENDING: 1,
     Flag.MIN_AVAILABLE | Flag.BALANCING_DEBIT: 1,
-    Flag.LINKED: 1,
     Flag.POST | Flag.GROUP: 2,
     Flag.VOID | Flag.GROUP: 1,
     Flag.PENDING | Flag.GROUP: 1,
@@ -64,10 +65,17 @@ _WEIGHTS: dict[Flag, int] = {
 }
 FLAGS = [int(flag) for flag, weight in _WEIGHTS.items() for _ in range(weight)]
 SMALL = st.integers(0, 99)
-AMOUNTS = st.one_of(st.integers(0, 60), st.integers(0, 60), st.sampled_from([-1, 1, 500, 2**62, 2**63 - 1]))
-COMMANDS = st.tuples(
-    st.sampled_from(FLAGS), SMALL, SMALL, SMALL, AMOUNTS, st.sampled_from([0, 1, 1, 2, 5, 90, 90_000]), SMALL
-)
+
+
+def weighted(*choices: tuple[int, st.SearchStrategy[Any]]) -> st.SearchStrategy[Any]:
+    """Draw from one of some strategies, each as often as its weight says."""
+    strategies = [strategy for weight, strategy in choices for _ in range(weight)]
+    return st.integers(0, len(strategies) - 1).flatmap(strategies.__getitem__)
+
+
+AMOUNTS = weighted((20, st.integers(0, 30)), (1, st.sampled_from([-1, 500, 2**62, 2**63 - 1])))
+TIMEOUTS_S = st.sampled_from([0, 0, 0, 1, 3, 90, 90_000])
+COMMANDS = st.tuples(st.sampled_from(FLAGS), SMALL, SMALL, SMALL, AMOUNTS, TIMEOUTS_S, SMALL)
 """Flags, id, debit, credit, amount, timeout, and what it aims at."""
 FORMS = st.sampled_from(["alone", "alone", "alone", "chain", "group", "group in chain"])
 TRANSFER_PLANS = st.tuples(
@@ -80,7 +88,7 @@ AGAIN_PLANS = st.one_of(
 )
 FAULTS = ("forged", "body", "ledger", "stale", "future", "unknown", "flags")
 FAULT_PLANS = st.tuples(st.just("fault"), st.sampled_from(SPEAKERS), SMALL, st.sampled_from(FAULTS))
-KEEPERS = st.sampled_from([REGISTRAR] * 4 + [*SPEAKERS, *NEWCOMERS, "NODE-SH"])
+KEEPERS = st.sampled_from([REGISTRAR] * 12 + [*SPEAKERS, *NEWCOMERS, "NODE-SH"])
 EVERYBODY = st.sampled_from([*SPEAKERS, *NEWCOMERS, REGISTRAR, "PBOC", "NODE-SH", "nobody"])
 KEY_PLANS = st.one_of(
     st.tuples(st.just("register"), KEEPERS, SMALL, st.sampled_from(NEWCOMERS), SMALL),
@@ -88,7 +96,7 @@ KEY_PLANS = st.one_of(
     st.tuples(st.just("revoke"), KEEPERS, SMALL, SMALL),
     st.tuples(st.just("rotate"), EVERYBODY, SMALL, SMALL),
 )
-OPERATORS = st.sampled_from([*BANKS, "ALPHA", "ann"])
+OPERATORS = st.sampled_from([*BANKS * 3, "ALPHA", "ALPHA", "ann"])
 CLASSES = st.sampled_from(["A", "B", "C"])
 TOPS = st.one_of(st.none(), st.integers(0, 400))
 LIMITS = st.fixed_dictionaries({"class": CLASSES, "balance": TOPS, "payment": TOPS, "day": TOPS, "year": TOPS})
@@ -117,18 +125,21 @@ CLOCK_PLANS = st.tuples(
     st.just("clock"),
     st.sampled_from([REGISTRAR] * 4 + ["PBOC"]),
     SMALL,
-    st.sampled_from([1, 3_600, 86_400, 86_400, 8_000_000]),
+    st.sampled_from([1, 1, 60, 3_600, 86_400, 8_000_000]),
 )
-PLANS = st.one_of(
-    *[TRANSFER_PLANS] * 6,
-    *[AGAIN_PLANS] * 2,
-    FAULT_PLANS,
-    KEY_PLANS,
-    ACCOUNT_PLANS,
-    RULE_PLANS,
-    ISSUE_PLANS,
-    CLOCK_PLANS,
+PAYMENT_PLANS = weighted((8, TRANSFER_PLANS), (1, AGAIN_PLANS))
+PLANS = weighted(
+    (4, TRANSFER_PLANS),
+    (2, AGAIN_PLANS),
+    (2, FAULT_PLANS),
+    (4, KEY_PLANS),
+    (5, ACCOUNT_PLANS),
+    (2, RULE_PLANS),
+    (1, ISSUE_PLANS),
+    (1, CLOCK_PLANS),
 )
+REPEATS = ("retry", "contradict", "again", "fault")
+"""Plans whose messages are not sent again: they would crowd out all others."""
 Plan = tuple[Any, ...]
 
 
@@ -161,7 +172,8 @@ class Scribe:
         """Make a message of a plan."""
         self.model, self.now_s = model, now_s
         sent = self.kinds[plan[0]](*plan[1:])
-        self.sent.append(sent)
+        if plan[0] not in REPEATS:
+            self.sent.append(sent)
         return sent
 
     def next(self) -> int:
@@ -199,10 +211,10 @@ class Scribe:
         if form != "alone":
             for command in commands[:-1]:
                 command["flags"] |= _LINKED
-        if form.startswith("group"):
+        if form.startswith("group") and len(commands) > 1:
             for command in commands[: len(commands) - (form == "group in chain")]:
                 command["flags"] = command["flags"] & _LINKED | _PENDING | _GROUP
-                command["minimum"] = 0
+                command["minimum"], command["amount"] = 0, max(1, command["amount"])
         return self.say(who, pick, TRANSFERS, commands)
 
     def command(self, who: str, plan: Plan) -> Command:
@@ -210,16 +222,23 @@ class Scribe:
         flags, ident, debit, credit, amount, timeout_s, aim = plan
         own = [number for number, place in self.model.places.items() if place.owner == who and place.kind in MOVABLE]
         book = self.model.places[own[debit % len(own)]].book if own else ""
+        accounts = self.model.money.accounts
+        if debit < 90:
+            own = [number for number in own if accounts[number].available() > 0] or own
+        number = own[debit % len(own)] if own and debit < 99 else debit
         others = [n for n, place in self.model.places.items() if place.book == book and place.kind in MOVABLE]
+        if number in own and credit < 90:
+            others = [n for n in others if n != number and accounts[n].asset == accounts[number].asset] or others
+        takes_zero = flags & (_ENDS | Flag.REVERSAL | Flag.BALANCING_DEBIT) or aim == 61
         command = {name: BLANK[name] for name in ("id", *COMPARED)} | {
-            "id": identifier(ident if ident < 25 else 100 + self.next()),
-            "amount": amount,
+            "id": identifier(ident if ident in REUSED else 100 + self.next()),
+            "amount": amount or (0 if takes_zero else 1),
             "flags": flags,
-            "debit": own[debit % len(own)] if own and debit < 99 else debit,
+            "debit": number,
             "credit": others[credit % len(others)] if others and credit < 97 else credit,
             "timeout_s": timeout_s,
-            "value_day": {7: 20_000, 8: 2**16 - 1, 9: 2**16}.get(aim, 0),
-            "minimum": amount % 50 - 20 if flags & Flag.MIN_AVAILABLE or aim == 10 else 0,
+            "value_day": {57: 20_000, 58: 2**16 - 1, 59: 2**16}.get(aim, 0),
+            "minimum": amount % 50 - 20 if flags & Flag.MIN_AVAILABLE or aim == 60 else 0,
         }
         if flags & (_ENDS | Flag.REVERSAL):
             self.aim(command, who, aim)
@@ -228,9 +247,12 @@ class Scribe:
     def aim(self, command: Command, who: str, aim: int) -> None:
         """Let an end name a hold and a reversal a transfer, as a rule one that is there."""
         party, money = getattr(self.model.parties.get(who), "number", 0), self.model.money
-        command["related"] = identifier(aim % 25)
+        command["related"] = identifier(REUSED[aim % len(REUSED)])
         holds = [key for key in money.holds if key[0] == party]
-        if command["flags"] & _ENDS and holds and aim < 85:
+        if command["flags"] & _ENDS and aim < 85:
+            if not holds:
+                command.update(related=0, flags=_PENDING, amount=max(1, command["amount"]))
+                return
             key = holds[aim % len(holds)]
             command["related"] = key[1]
             if aim % 5:
@@ -301,7 +323,8 @@ class Scribe:
 
     def key(self, who: str, pick: int, party: str, aim: int) -> Sent:
         """Add a key."""
-        return self.say(who, pick, "/v1/keys", {"party": party, "public_key": self.new_key(aim)})
+        signer = who if pick % 3 else party
+        return self.say(signer, pick, "/v1/keys", {"party": party, "public_key": self.new_key(aim)})
 
     def revoke(self, who: str, pick: int, aim: int) -> Sent:
         """End a key; the registrar's and the issuer's last ones stay, or nothing more would happen."""
@@ -342,6 +365,9 @@ class Scribe:
         """Give a wallet a class."""
         own = [n for n, place in self.model.places.items() if place.book == who and place.kind == "WALLET"]
         number = own[aim % len(own)] if own and aim < 93 else self.on_book(who, aim)
+        known = [name for _, name in self.model.rules.numbers]
+        if klass is not None and known and pick % 5:
+            klass = known[aim % len(known)]
         entry = {"account": address("SH", number), "class": klass}
         return self.say(who, pick, "/v1/accounts/classes", {"accounts": [entry]})
 
@@ -354,6 +380,9 @@ class Scribe:
             {said: value if said == "class" or value is None else str(value) for said, value in entry.items()}
             for entry in limits
         ]
+        if pick % 4:
+            earlier = self.model.rules.versions.get(name, [{"classes": []}])[-1]["classes"]
+            classes += [entry for entry in earlier if all(entry["class"] != said["class"] for said in classes)]
         body = {"rules": name, "valid_from": date.isoformat(), "asset": "CNY", "classes": classes}
         return self.say(who, pick, "/v1/rules", body)
 
@@ -389,6 +418,8 @@ def beginning(scribe: Scribe, model: LedgerModel, now_s: int) -> Iterator[list[S
     for bank, owner, asset in WALLETS:
         second.append(scribe.say(bank, 0, "/v1/accounts", {"accounts": [{"owner": owner, "asset": asset}]}))
     yield [*second, scribe.issue("PBOC", 0, [(11, "ALPHA", 2_000), (12, "BETA", 900)])]
+    limits = {"balance": None, "payment": 60, "day": 150, "year": 600}
+    yield [scribe.rules(REGISTRAR, 0, "wallets", 0, [{"class": "A", **limits}])]
     yield [scribe.transfers(bank, 0, "alone", funding(model, bank)) for bank in BANKS]
 
 
