@@ -44,6 +44,9 @@ class Database(Protocol):
     def open_reader(self) -> SqlStore:
         """Open for reading."""
 
+    def remove(self) -> None:
+        """Let nothing of a closed store be left."""
+
     def settle(self) -> None:
         """Wait until the lock of a writer that was killed is free."""
 
@@ -80,6 +83,11 @@ class SqlitePlace:
     def open_reader(self) -> SqliteStore:
         """Open for reading."""
         return SqliteStore.open_reader(self.path, runtime=make_runtime())
+
+    def remove(self) -> None:
+        """Remove the file and what lies beside it."""
+        for path in self.path.parent.glob(f"{self.path.name}*"):
+            path.unlink()
 
     def settle(self) -> None:
         """Do nothing: the lock of a file ends with the process."""
@@ -125,6 +133,10 @@ class PostgresqlPlace:
     def open_reader(self) -> PostgresqlStore:
         """Open for reading."""
         return PostgresqlStore.open_reader(self.url, runtime=make_runtime())
+
+    def remove(self) -> None:
+        """Drop the schema."""
+        self.server.run(f"DROP SCHEMA {self.schema} CASCADE")
 
     def settle(self) -> None:
         """Wait until the server has noticed that nobody is there any more."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -41,6 +41,8 @@ from tests.settlement_fixture import key_of
 from tests.snapshot_fixture import parts_of
 from tests.store_places import Database
 
+PlaceIn = Callable[[Path], Database]
+"""Gives an empty place for a run, in its folder if it is a file."""
 HASH_KEY = bytes(range(7, 23))
 NODE_KEY = key_of("NODE-SH")
 MEMORY = Path("/dev/shm")
@@ -51,18 +53,18 @@ START_NS = GENESIS.created_ns + SECOND
 class LedgerBesideModel:
     """One ledger through all its lives, and what it must be."""
 
-    def __init__(self, place: Database) -> None:
-        """Make a ledger at an empty place."""
-        self.place = place
+    def __init__(self, place_in: PlaceIn) -> None:
+        """Make a ledger at the empty place that is given for a folder."""
         self.loop = asyncio.new_event_loop()
         self.runtime = ManualRuntime(start_ns=START_NS)
         self.model = LedgerModel(created_ns=GENESIS.created_ns)
         self.folder = tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None)
-        self.snapshots = Snapshots(Path(self.folder.name), runtime=self.runtime)
+        self.place = place_in(Path(self.folder.name))
+        self.snapshots = Snapshots(Path(self.folder.name, "snapshots"), runtime=self.runtime)
         self.seen: set[str] = set()
         self.is_compared = False
         """Whether all that was done has been compared."""
-        self.start(place.create(runtime=self.runtime, genesis=genesis.encode(GENESIS)))
+        self.start(self.place.create(runtime=self.runtime, genesis=genesis.encode(GENESIS)))
 
     # --- its lives ----------------------------------------------------------------------------------------------------
 
@@ -119,6 +121,7 @@ class LedgerBesideModel:
     def close(self) -> None:
         """Let go of everything."""
         self.store.close()
+        self.place.remove()
         self.folder.cleanup()
         self.loop.close()
 

@@ -7,24 +7,20 @@ written from the docs (``ledger_model``, ``ledger_rules``), and at the end of a 
 
 from __future__ import annotations
 
-import itertools
 import os
 import sys
-from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from tests.property.ledger_driver import START_NS, LedgerBesideModel
+from tests.property.ledger_driver import START_NS, LedgerBesideModel, PlaceIn
 from tests.property.ledger_model import SECOND
 from tests.property.ledger_plans import PAYMENT_PLANS, PLANS, Plan, Scribe, beginning
 from tests.property.steps import take_steps
-from tests.store_places import Database, PostgresqlPlace, SqlitePlace
+from tests.store_places import PostgresqlPlace, SqlitePlace
 
-Places = Callable[[], Database]
 INTERRUPTIONS = ["reopen", "keep", "keep", -20, -1, 1, 1, 60, 3_600, 86_400]
 """Numbers are seconds by which the clock leaps."""
 
@@ -32,12 +28,12 @@ INTERRUPTIONS = ["reopen", "keep", "keep", -20, -1, 1, 1, 60, 3_600, 86_400]
 class LedgerMachine(RuleBasedStateMachine):
     """Drives one ledger through its lives; a subclass says on which store."""
 
-    place_of: Places
+    place_in: PlaceIn
     seen: set[str]
 
     def __init__(self) -> None:
         super().__init__()
-        self.ledger = LedgerBesideModel(type(self).place_of())
+        self.ledger = LedgerBesideModel(type(self).place_in)
         self.scribe = Scribe()
 
     @initialize()
@@ -96,19 +92,17 @@ class LedgerMachine(RuleBasedStateMachine):
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def machine(request: pytest.FixtureRequest, tmp_path: Path) -> type[LedgerMachine]:
-    """Give the machine on each store in turn: a new file or schema for each run."""
-    numbers = itertools.count(1)
+def machine(request: pytest.FixtureRequest) -> type[LedgerMachine]:
+    """Give the machine on each store in turn: each run has a file or a schema of its own."""
+    if request.param == "sqlite":
+        return on_store("SqliteLedgerMachine", lambda folder: SqlitePlace(folder / "journal.db"))
+    server = request.getfixturevalue("postgresql_server")
+    return on_store("PostgresqlLedgerMachine", lambda _folder: PostgresqlPlace(server))
 
-    def sqlite() -> Database:
-        return SqlitePlace(tmp_path / f"journal-{next(numbers)}.db")
 
-    def postgresql() -> Database:
-        return PostgresqlPlace(server)
-
-    server = request.getfixturevalue("postgresql_server") if request.param == "postgresql" else None
-    places = staticmethod(postgresql if server else sqlite)
-    return type(f"LedgerMachineOn{request.param}", (LedgerMachine,), {"place_of": places, "seen": set()})
+def on_store(name: str, place_in: PlaceIn) -> type[LedgerMachine]:
+    """Make the machine of one store."""
+    return type(name, (LedgerMachine,), {"place_in": staticmethod(place_in), "seen": set()})
 
 
 SHORT = settings(
