@@ -1,7 +1,8 @@
 """Checking exports without any node: each journal replayed, both held against each other, every window's certificate.
 
 There are three verdicts. A pair of which one export is older than the other contradicts itself in nothing, and is not
-the whole either: it is ``incomplete``, and what only the newer one has is said.
+the whole either: it is ``incomplete``, and what only the newer one has is said. So is a folder for both ledgers that
+holds one. One ledger that was named on purpose is verified alone, and what takes two is said not to have been checked.
 
 Nothing is believed but the genesis: the one whose hash the auditor names, or else the one in the export, whose hash is
 reported so that the auditor can compare it.
@@ -29,7 +30,10 @@ from settlement.interpreter import Settlement
 from settlement.reconcile import Finding, Older, Outcome, find_older, reconcile
 from settlement.report import WindowReport
 
-__all__ = ["Failure", "Verification", "find_exports", "verify_exports"]
+__all__ = ["Failure", "Verification", "find_exports", "is_for_both", "verify_exports"]
+
+LEDGERS = ("SH", "HK")
+DATABASE_HEAD = b"SQLite format 3\0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +57,43 @@ class Verification:
     """Those settled on either ledger, each proved by its certificate."""
     older: Older | None = None
     """Which of the two exports is older than the other, if they are of different moments."""
+    is_for_both: bool = False
+    """Whether both ledgers' exports were to be checked, so that one alone is not the whole."""
+    trusted_hashes: frozenset[bytes] = frozenset()
+    """The genesis hashes that the auditor has named; without any, those in the exports were believed."""
     failure: Failure | None = None
 
     @property
     def verdict(self) -> str:
-        """``verified``, ``incomplete`` when one export is older than the other, or ``refused``."""
+        """``verified``, ``incomplete`` when one export is missing or older than the other, or ``refused``."""
         if self.failure is not None:
             return "refused"
-        return "verified" if self.older is None else "incomplete"
+        return "verified" if self.older is None and self.missing is None else "incomplete"
+
+    @property
+    def alone(self) -> str | None:
+        """The ledger that was checked without the other, if only one was."""
+        return next(iter(self.reports)) if len(self.reports) == 1 and self.failure is None else None
+
+    @property
+    def missing(self) -> str | None:
+        """The ledger whose export was to be checked too, and is not there."""
+        return _other(self.alone) if self.is_for_both and self.alone is not None else None
+
+    @property
+    def not_checked(self) -> list[str]:
+        """What was not checked, in words; nothing of a pair that is whole."""
+        if self.failure is not None:
+            return ["whatever follows the failure"]
+        if self.older is not None:
+            return [f"against {self.older.ledger}, what {self.older.newer} has journaled since"]
+        if self.alone is None:
+            return []
+        return [
+            f"the journal of {_other(self.alone)}",
+            "both ledgers together: I11, I12, I14",
+            "the certificates of the windows",
+        ]
 
     @property
     def is_good(self) -> bool:
@@ -72,7 +105,12 @@ class Verification:
         failure = self.failure
         return {
             "verdict": self.verdict,
-            "ledgers": {ledger: _ledger(report) for ledger, report in self.reports.items()},
+            "not_checked": self.not_checked,
+            "missing": self.missing,
+            "ledgers": {
+                ledger: {"genesis_trusted": report.genesis_hash in self.trusted_hashes, **_ledger(report)}
+                for ledger, report in self.reports.items()
+            },
             "findings": [
                 {
                     "invariant": finding.invariant,
@@ -104,17 +142,34 @@ def find_exports(target: Path) -> list[Path]:
         NotFound: there is none.
     """
     if target.is_file():
+        with target.open("rb") as file:
+            if file.read(len(DATABASE_HEAD)) == DATABASE_HEAD:
+                sentence = "This is a node's database; hugang export writes what can be verified."
+                raise NotFound("EXPORT_NOT_FOUND", sentence, file=str(target))
         return [target]
-    places = [target / FILE_NAME, *(target / ledger / FILE_NAME for ledger in ("sh", "hk"))]
+    places = [target / FILE_NAME, *_pair_places(target)]
     found = [place for place in places if place.is_file()]
     if not found:
-        raise NotFound("EXPORT_NOT_FOUND", "No export lies there.", folder=str(target), file=FILE_NAME)
+        near = sorted(place.parent.parent for place in target.glob(f"*/*/{FILE_NAME}") if place.is_file())
+        hint = f"{near[0]} looks like one" if near else "hugang export writes one"
+        raise NotFound("EXPORT_NOT_FOUND", f"No export lies there; {hint}.", folder=str(target), file=FILE_NAME)
     return found
+
+
+def is_for_both(target: Path) -> bool:
+    """Whether a folder is one in which both ledgers' exports belong; one ledger's folder or file is asked for alone."""
+    return target.is_dir() and not (target / FILE_NAME).is_file()
+
+
+def _pair_places(target: Path) -> list[Path]:
+    """Name the files of both ledgers in a folder as ``hugang export`` writes it."""
+    return [target / ledger.lower() / FILE_NAME for ledger in LEDGERS]
 
 
 def verify_exports(
     exports: list[Path],
     *,
+    is_for_both: bool = False,
     trusted_hashes: frozenset[bytes] = frozenset(),
     checkpoints: Sequence[bytes] = (),
     runtime: Runtime,
@@ -124,6 +179,7 @@ def verify_exports(
 
     Args:
         exports: one journal, or those of both ledgers.
+        is_for_both: whether one journal alone is not the whole.
         trusted_hashes: SHA-256 of the genesis documents that the auditor trusts; empty believes those in the exports.
         checkpoints: notes that the auditor has kept; the journal of each one's ledger must contain it.
         runtime: for measuring and the id tables' keys.
@@ -134,13 +190,13 @@ def verify_exports(
         MalformedInput: a checkpoint is none.
         Unauthenticated: a checkpoint's signature does not hold.
     """
-    result = Verification()
+    result = Verification(is_for_both=is_for_both, trusted_hashes=trusted_hashes)
     books = {}
     documents = []
     _check_owned(exports, checkpoints)
     for path in exports:
         settlement: list[Settlement] = []
-        subject = f"{path.parent.name}/{path.name}"
+        subject = f"{path.parent.name}/{path.name}".lstrip("/")
         try:
             report = _verify_one(
                 path,
@@ -238,6 +294,10 @@ def _check_certificates(result: Verification, books: dict[str, Any]) -> None:
 def _settled(book: Book) -> list[int]:
     """Give the windows that a ledger has settled, in order."""
     return sorted(number for number, window in book.windows.items() if window.state is WindowState.SETTLED)
+
+
+def _other(ledger: str) -> str:
+    return next(other for other in LEDGERS if other != ledger)
 
 
 def _older(older: Older) -> dict[str, Any]:

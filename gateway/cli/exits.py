@@ -41,7 +41,7 @@ MEANINGS: dict[ExitCode, str] = {
     ),
     ExitCode.ENVIRONMENT: "`doctor` found something that this machine lacks.",
     ExitCode.INCOMPLETE: (
-        "`verify` found everything sound, but not the whole: of the two exports one is older than the other."
+        "`verify` found all sound, but not the whole: of the two exports one is missing, or older than the other."
     ),
     ExitCode.INTERRUPTED: "Ended by Ctrl-C or SIGTERM, or because nobody reads the output any more.",
 }

@@ -46,10 +46,14 @@ def command(target: Path, hashes: tuple[bytes, ...], checkpoints: tuple[Path, ..
     proved by a checkpoint kept elsewhere, such as the answer of ADDRESS/v1/checkpoint. A refused export ends with code
     5 and names the first bad record. Exports of different moments end with code 7: which one is older, how far each has
     come, and that what both have agrees.
+
+    One journal, or the folder of one, is verified alone: the verdict says so, and `not_checked` of --json says what
+    takes both ledgers. A folder for both that lacks one of them ends with code 7. Refused records are counted, not
+    payments: one payment that converts leaves several.
     """
     from gateway.cli.exits import ExitCode
     from gateway.cli.terminal import Terminal
-    from gateway.verification import find_exports, verify_exports
+    from gateway.verification import find_exports, is_for_both, verify_exports
     from ledger.runtime import SystemRuntime
 
     terminal = Terminal()
@@ -57,6 +61,7 @@ def command(target: Path, hashes: tuple[bytes, ...], checkpoints: tuple[Path, ..
     checked: dict[Path, int] = {}
     result = verify_exports(
         exports,
+        is_for_both=is_for_both(target),
         trusted_hashes=frozenset(hashes),
         checkpoints=[path.read_bytes() for path in checkpoints],
         runtime=SystemRuntime(),
@@ -85,25 +90,41 @@ def _show(terminal: Terminal, result: Verification) -> None:
         for ledger, report in result.reports.items()
     ]
     if rows:
-        columns = ("ledger", "blocks", "messages", "records", "refused", "replayed in")
+        columns = ("ledger", "blocks", "messages", "records", "refused records", "replayed in")
         terminal.table("", columns, rows, right=(1, 2, 3, 4, 5))
         for ledger, report in result.reports.items():
-            terminal.say(f"genesis {ledger} {report.genesis_hash.hex()}")
+            known = report.genesis_hash in result.trusted_hashes
+            source = "the one you gave" if known else "taken from the export: compare it with one from elsewhere"
+            terminal.say(f"genesis {ledger} {report.genesis_hash.hex()} ({source})")
     if result.findings:
         found = [(item.outcome.value, item.invariant, item.subject, _sentence(item)) for item in result.findings]
-        terminal.table("", ("", "", "", ""), found)
+        terminal.table("both ledgers together (docs/architecture.md#invariants)", ("", "", "", ""), found)
     if result.windows:
         count = sum(window.settled for window in result.windows)
         terminal.say(f"{len(result.windows)} windows with {count:,} payments proved by their certificates")
+    styles = {"verified": "bold green", "incomplete": "bold yellow", "refused": "bold red"}
+    terminal.say(_verdict(result), style=styles[result.verdict])
+
+
+def _verdict(result: Verification) -> str:
+    """Write the verdict for people; it is never more than what was checked."""
     failure = result.failure
-    if result.older is not None and failure is None:
-        terminal.say(_incomplete(result.older), style="bold yellow")
-        return
-    if failure is None:
-        terminal.say("VERIFIED", style="bold green")
-        return
-    place = "" if failure.position is None else f", position {failure.position} (block {failure.block})"
-    terminal.say(f"REFUSED {failure.subject}: {failure.code}{place}: {failure.sentence}", style="bold red")
+    if failure is not None:
+        block = "" if failure.block is None else f" (block {failure.block})"
+        place = "" if failure.position is None else f", position {failure.position}{block}"
+        return f"REFUSED {failure.subject}: {failure.code}{place}: {failure.sentence}"
+    if result.older is not None:
+        return _incomplete(result.older)
+    if result.alone is None:
+        return "VERIFIED"
+    other = "HK" if result.alone == "SH" else "SH"
+    limits = f"nothing was compared with {other} (I11, I12, I14), and no window was proved by its certificate"
+    if result.missing is None:
+        return f"VERIFIED, {result.alone} alone: {limits}"
+    return (
+        f"INCOMPLETE: the export of {result.missing} is missing. That of {result.alone} holds by itself; {limits}. "
+        f"Export both into one folder; to verify one ledger on purpose, name its own folder or file."
+    )
 
 
 def _sentence(finding: Finding) -> str:
