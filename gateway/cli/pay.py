@@ -19,7 +19,7 @@ __all__ = ["command", "uetr_by"]
 
 _KEPT = (
     "uetr", "state", "iso_status", "code", "iso_reason", "position", "first_position", "first_record_position", "field",
-    "repeated", "block_height", "block_hash",
+    "repeated", "block_height", "block_hash", "title", "detail",
 )  # fmt: skip
 """What is shown of the problem of a refused payment."""
 
@@ -138,7 +138,8 @@ def _show(terminal: Any, result: dict[str, Any], *, as_json: bool) -> None:
         rest = f"  first used at position {result['first_position']}" if "first_position" in result else ""
         rest += again
         terminal.say(
-            f"REFUSED {result['code']} (ISO 20022 {result.get('iso_reason', '-')})  payment {result['uetr']}{rest}",
+            f"REFUSED {result['code']} (ISO 20022 {result.get('iso_reason', '-')})  payment {result['uetr']}{rest}"
+            f"  {result.get('title', '')}".rstrip(),
             style="yellow",
         )
         return

@@ -44,7 +44,8 @@ class ProblemError(ClientError):
     """The server answered with a problem (RFC 9457).
 
     ``status`` is the HTTP status, ``code`` the stable code to decide by, ``problem`` the whole body, ``request_id``
-    what the server's log calls this request, ``iso_reason`` the ISO 20022 reason or empty.
+    what the server's log calls this request, ``iso_reason`` the ISO 20022 reason or empty. ``str()`` says what happened
+    and what to do: code, title, detail, and the fields.
     """
 
     def __init__(self, status: int, problem: dict[str, Any], idempotency_key: str = "") -> None:
@@ -57,8 +58,9 @@ class ProblemError(ClientError):
         self.iso_reason = str(problem.get("iso_reason", ""))
         self.fields: dict[str, Any] = dict(problem.get("fields", {}))
         details = ", ".join((f"HTTP {status}", *(f"{name}={value}" for name, value in self.fields.items())))
-        title = problem.get("title", "What answers gives no reason; it may be no server of this network.")
-        super().__init__(f"{self.code}: {title} ({details})")
+        title = str(problem.get("title", "What answers gives no reason; it may be no server of this network."))
+        detail = str(problem.get("detail", ""))
+        super().__init__(f"{self.code}: {title}{f' {detail}' if detail else ''} ({details})")
 
     @property
     def is_unauthenticated(self) -> bool:

@@ -178,10 +178,12 @@ CASES = [
     Case("pay a SH000000000012 5 --dir {net}", REFUSED, "NAME_NOT_FOUND"),
     Case(PAY + " --uetr zz", REFUSED, "UETR_INVALID"),
     Case(PAY + " --uetr " + UETR.upper(), REFUSED, "UETR_INVALID"),
-    Case(PAY + " --purpose LONGER", REFUSED, "BODY_MALFORMED: The body is not of its form. (HTTP 400, path=$.purpose)"),
+    Case(PAY + " --purpose LONGER", REFUSED, "this request asks for. (HTTP 400, path=$.purpose)"),
     Case(PAY + " --reference", REFUSED, "path=$.reference)", more=("x" * 141,)),
     Case(PAY + " --refund-of zz", REFUSED, "UETR_INVALID"),
-    Case(PAY + " --value-date tomorrow", REFUSED, "VALUE_DATE_INVALID"),
+    Case(
+        PAY + " --value-date tomorrow", REFUSED, "VALUE_DATE_INVALID: This is no value date. Send a day as YYYY-MM-DD"
+    ),
     Case(PAY + " --value-date 2099-12-31", REFUSED, "VALUE_DATE_RANGE"),
     Case(PAY + " --quote zz", REFUSED, "BODY_MALFORMED"),
     Case(PAY + " --key", REFUSED, "KEY_MALFORMED", more=("",)),
@@ -189,6 +191,8 @@ CASES = [
     Case(PAY + " --key", REFUSED, "SIGNATURE_PROFILE", more=("x" * 129,)),
     Case("pay a h 5 --dir {net}", REFUSED, "QUOTE_MISSING"),
     Case("pay a b 99999999 --dir {net}", REFUSED, "REFUSED DEBIT_LIMIT", verdict=True),
+    Case("pay a b 99999999 --dir {net}", REFUSED, "  The available balance is not enough.\n", verdict=True),
+    Case("pay a b 99999999 --json --dir {net}", REFUSED, '"detail": "Fund the account, wait', verdict=True),
     Case("pay a b 99999999 --json --dir {net}", REFUSED, '"code": "DEBIT_LIMIT"', verdict=True),
     Case("account nobody --dir {net}", REFUSED, "NAME_NOT_FOUND"),
     Case("account SH --dir {net}", REFUSED, "NAME_NOT_FOUND"),

@@ -336,6 +336,13 @@ def test_refusals_print_one_line(folder: Path, tmp_path: Path, capsys: Output) -
         assert len(printed.err.splitlines()) == 1
 
 
+def test_a_problem_says_what_to_do() -> None:
+    """A problem in one line has its code, what happened, what to do, and the fields; without a detail it has none."""
+    problem = {"code": "A_CODE", "title": "It is so.", "detail": "Do this.", "fields": {"x": 1}}
+    assert str(ProblemError(422, problem)) == "A_CODE: It is so. Do this. (HTTP 422, x=1)"
+    assert str(ProblemError(422, {"code": "A_CODE", "title": "It is so."})) == "A_CODE: It is so. (HTTP 422)"
+
+
 def test_the_same_key_names_the_same_payment() -> None:
     """A payment sent again under its key alone is the same payment; another payer's is another."""
     name = uetr_by("SH530000000012", "rent-1")
