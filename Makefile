@@ -49,7 +49,7 @@ down: $(RUN_STAMP) ## Stop what `make up` started.
 # The kernel's compiled cache lies in __pycache__ and belongs to the environment, so only distclean removes it.
 clean: ## End what runs, and remove the data of demonstrations, the reports and the builds; the environment stays.
 	@if test -f demo/run.json && test -x $(BIN)/hugang; then $(BIN)/hugang down; fi
-	rm -rf demo data build dist htmlcov .coverage .coverage.* coverage.xml .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf demo data audit*.db build dist htmlcov .coverage .coverage.* coverage.xml .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 
 distclean: clean ## Remove the virtual environment and the compiled caches too.
 	rm -rf $(VENV) *.egg-info .hypothesis

@@ -52,21 +52,22 @@ def command(target: Path, hashes: tuple[bytes, ...], checkpoints: tuple[Path, ..
     payments: one payment that converts leaves several.
     """
     from gateway.cli.exits import ExitCode
+    from gateway.cli.following import following_exports
     from gateway.cli.terminal import Terminal
     from gateway.verification import find_exports, is_for_both, verify_exports
     from ledger.runtime import SystemRuntime
 
     terminal = Terminal()
     exports = find_exports(target)
-    checked: dict[Path, int] = {}
-    result = verify_exports(
-        exports,
-        is_for_both=is_for_both(target),
-        trusted_hashes=frozenset(hashes),
-        checkpoints=[path.read_bytes() for path in checkpoints],
-        runtime=SystemRuntime(),
-        progress=checked.__setitem__,
-    )
+    with following_exports(terminal, exports) as progress:
+        result = verify_exports(
+            exports,
+            is_for_both=is_for_both(target),
+            trusted_hashes=frozenset(hashes),
+            checkpoints=[path.read_bytes() for path in checkpoints],
+            runtime=SystemRuntime(),
+            progress=progress,
+        )
     hand_over(result)
     if as_json:
         terminal.json(result.to_builtins())

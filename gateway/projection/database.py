@@ -11,7 +11,7 @@ number of rows is emptied and made anew; a file that cannot be read is removed f
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +44,15 @@ from ledger.parties import Directory
 from ledger.registry import Array
 from ledger.store import Store
 
-__all__ = ["ROW_COUNT_MAX", "Projection", "Watermark", "projection_file"]
+__all__ = [
+    "ROW_COUNT_MAX",
+    "Projection",
+    "Watermark",
+    "insert_rows",
+    "mark",
+    "new_file_engine",
+    "projection_file",
+]
 
 ROW_COUNT_MAX = 5_000
 """Rows after which a transaction of messages or transfers ends, with the block that it is at."""
@@ -174,8 +182,8 @@ class Projection:
                 else:
                     numbers = np.arange(1, len(money.accounts) + 1)
                     connection.execute(delete(table))
-                _insert(connection, table, make(money, numbers))
-                _mark(
+                insert_rows(connection, table, make(money, numbers))
+                mark(
                     connection,
                     name,
                     height=money.height,
@@ -192,15 +200,15 @@ class Projection:
         table, count = tables.PROJECTED[name], 0
         with self._transaction() as connection:
             if _height(connection, name) is None:
-                _mark(connection, name, **_START)
+                mark(connection, name, **_START)
             height, total = _height(connection, name) or 0, _row_count(connection, name)
             for block in store.blocks(height + 1) if height < money.height else ():
                 header = decode_header(block.header)
-                count += _insert(connection, table, _MAKERS[name](block, header, money.directory))
+                count += insert_rows(connection, table, _MAKERS[name](block, header, money.directory))
                 height, end = header.height, header.first_position + header.position_count
                 if count >= ROW_COUNT_MAX or height == money.height:
                     digest = block_hash(block.header)
-                    _mark(
+                    mark(
                         connection, name, height=height, position_count=end, block_hash=digest, row_count=total + count
                     )
                     break
@@ -222,7 +230,7 @@ class Projection:
         if name == "transfers":
             if row is None:
                 return True
-            _mark(connection, name, **_START)
+            mark(connection, name, **_START)
         return False
 
     @contextmanager
@@ -252,7 +260,7 @@ def _row_count(connection: Connection, name: str) -> int:
     return int(connection.execute(query).scalar_one())
 
 
-def _mark(connection: Connection, name: str, **values: Any) -> None:
+def mark(connection: Connection, name: str, **values: Any) -> None:
     """Move a table's watermark."""
     values["layout"] = tables.LAYOUT
     moved = connection.execute(update(tables.WATERMARKS).where(tables.WATERMARKS.c.name == name).values(values))
@@ -260,7 +268,7 @@ def _mark(connection: Connection, name: str, **values: Any) -> None:
         connection.execute(insert(tables.WATERMARKS).values(name=name, **values))
 
 
-def _insert(connection: Connection, table: Table, rows: Iterable[Row]) -> int:
+def insert_rows(connection: Connection, table: Table, rows: Iterable[Row]) -> int:
     """Insert rows, some thousand at a time; gives how many."""
     count = 0
     chunk: list[Row] = []
@@ -339,10 +347,15 @@ def _is_readable(file: Path) -> bool:
         return False
 
 
-def _file_engine(file: Path) -> Engine:
+def new_file_engine(file: Path) -> Engine:
+    """Open a file that is thrown away unless all of it succeeds: nothing of it can be taken back."""
+    return _file_engine(file, ("journal_mode=OFF", "synchronous=OFF"))
+
+
+def _file_engine(file: Path, pragmas: Sequence[str] = ("journal_mode=WAL", "synchronous=NORMAL")) -> Engine:
     def connect() -> sqlite3.Connection:
         connection = sqlite3.connect(file, isolation_level=None, timeout=BUSY_TIMEOUT_S, check_same_thread=False)
-        for pragma in ("journal_mode=WAL", "synchronous=NORMAL"):
+        for pragma in pragmas:
             connection.execute(f"PRAGMA {pragma}").close()
         return connection
 

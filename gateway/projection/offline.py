@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +27,14 @@ class Projected:
     watermarks: dict[str, Watermark]
 
 
-def project(folder: Path, runtime: Runtime, *, with_transfers: bool, anew: bool) -> Projected:
+def project(
+    folder: Path,
+    runtime: Runtime,
+    *,
+    with_transfers: bool,
+    anew: bool,
+    progress: Callable[[int, int], None] = lambda _height, _count: None,
+) -> Projected:
     """Replay the journal of the node that lies in a folder, every hash checked, and bring its tables up to its end.
 
     Args:
@@ -34,6 +42,7 @@ def project(folder: Path, runtime: Runtime, *, with_transfers: bool, anew: bool)
         runtime: randomness for the replay.
         with_transfers: whether to begin to keep the table of transfers.
         anew: whether to forget all tables first.
+        progress: told each height that has been replayed, and how many blocks there are.
 
     Raises:
         NotFound, MalformedInput: there is no journal, or settings are not of the form.
@@ -44,8 +53,13 @@ def project(folder: Path, runtime: Runtime, *, with_transfers: bool, anew: bool)
     store = open_store_reader(settings.database, runtime=runtime, folder=folder)
     projection = Projection.open(settings.database, folder)
     try:
-        genesis = genesis_documents.decode(store.genesis())
-        machine = open_machine(store, lambda: Settlement(genesis), runtime.random_bytes(16))
+        genesis, count = genesis_documents.decode(store.genesis()), store.last_height()
+        machine = open_machine(
+            store,
+            lambda: Settlement(genesis),
+            runtime.random_bytes(16),
+            progress=lambda height: progress(height, count),
+        )
         if anew:
             projection.forget()
         made = projection.check(store)
