@@ -7,6 +7,7 @@ P10      growth: what a transfer costs in a large journal over what it costs at 
 P11      bytes on disk a transfer (``benchmarks.disk``)
 P12      opening again after ``kill -9`` (``benchmarks.reopen``), seconds
 reads    reading by id and by account (``benchmarks.reads``), microseconds
+stores   P1 on SQLite and on PostgreSQL in turn (``benchmarks.two_stores``), transfers a second
 =======  ====================================================================================================
 """
 
@@ -17,7 +18,7 @@ import json
 import sys
 from typing import Any
 
-from benchmarks import disk, engine, growth, reads, reopen, settlement
+from benchmarks import disk, engine, growth, reads, reopen, settlement, two_stores
 from benchmarks.figures import Figure, Form, figure, machine
 from ledger.runtime import keep_memory
 from settlement.workload import PARTICIPANT_COUNT, PAYMENT_COUNT, SEED, wholesale_day
@@ -47,6 +48,7 @@ MEASURES = {
     "P11": disk.measure,
     "P12": reopen.measure,
     "reads": reads.measure,
+    "stores": two_stores.measure,
 }
 NAMES = (*engine.WORKLOADS, *MEASURES)
 
@@ -69,6 +71,9 @@ def _print(name: str, found: Figure) -> None:
     for label, beside in found.items():
         if isinstance(beside, dict) and "runs" in beside:
             print(f"    {label}: {_line(beside)}")
+        elif label == "stores":
+            for store, rates in beside.items():
+                print(f"    {store}: {_line(rates)}")
         elif label in {"stages", "limits", "rates"}:
             for stage, value in beside.items():
                 print(f"    {label}: {stage} {value if not isinstance(value, dict) else value['ns']}")

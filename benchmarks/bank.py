@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -20,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from benchmarks.figures import SEED
 from benchmarks.settlement import POSITION, Side
-from gateway.config import NetworkFolder, init_network
+from gateway.config import NODE_FILE, NetworkFolder, init_network
 from gateway.serve import leave_modules_alone
 from gateway.supervisor import free_ports
 from ledger import columns
@@ -203,9 +204,15 @@ def clear_network(folder: Path) -> NetworkFolder:
 
 
 @asynccontextmanager
-async def working_bank(folder: Path, account_count: int) -> AsyncIterator[Bank]:
-    """Make a network in a new folder, start its Shanghai node, and open and fund the bank's accounts there."""
+async def working_bank(folder: Path, account_count: int, *, database: str = "") -> AsyncIterator[Bank]:
+    """Make a network in a new folder, start its Shanghai node, and open and fund the bank's accounts there.
+
+    The node's journal lies in its folder, or in the database whose URL is given.
+    """
     layout, runtime = clear_network(folder), SystemRuntime()
+    if database:
+        settings = layout.node("SH") / NODE_FILE
+        settings.write_text(json.dumps(json.loads(settings.read_text()) | {"database": database}))
     side = Side(layout.node("SH"), runtime)
     await side.node.start()
     try:

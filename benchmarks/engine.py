@@ -29,12 +29,12 @@ from ledger import columns
 from ledger.batching import Batcher
 from ledger.transfers import Result, Transfers
 
-__all__ = ["WORKLOADS", "measure", "single", "transfers_per_s"]
+__all__ = ["BATCH_LARGE", "BATCH_SMALL", "TRANSFER_COUNT", "WORKLOADS", "measure", "single", "transfers_per_s"]
 
 WORKLOADS = ("P1", "P2", "P3", "P4")
 BATCH_LARGE, BATCH_SMALL = 65_536, 8_192
-TRANSFER_COUNT = {Form.TINY: 2**16, Form.SHORT: 2**20, Form.FULL: 2**23}
-"""Transfers of one timed run."""
+TRANSFER_COUNT = {Form.TINY: 2**16, Form.SHORT: 2**21, Form.FULL: 2**23}
+"""Transfers of one timed run: enough that filling and emptying the line of blocks is a small part of it."""
 SINGLE_COUNT = {Form.TINY: 2**12, Form.SHORT: 2**17, Form.FULL: 2**20}
 TASK_COUNT = {Form.TINY: 2**8, Form.SHORT: 2**11, Form.FULL: 2**11}
 """Tasks that each await one transfer at a time."""
@@ -88,19 +88,19 @@ def _p1(*, runs: int, form: Form, conditions: Figure) -> Figure:
     )
 
 
-def transfers_per_s(workload: Workload, *, batch: int, total: int, seed: int = SEED) -> float:
-    """Give the transfers a second of one run on a fresh ledger.
+def transfers_per_s(workload: Workload, *, batch: int, total: int, seed: int = SEED, database: str = "") -> float:
+    """Give the transfers a second of one run on a fresh ledger, in a SQLite file unless a database's URL is given.
 
     Raises:
         SystemExit: not every one of them was applied.
     """
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder, "network")
-        return run(_run(workload, batch=batch, total=total, seed=seed, folder=place))
+        return run(_run(workload, batch=batch, total=total, seed=seed, folder=place, database=database))
 
 
-async def _run(workload: Workload, *, batch: int, total: int, seed: int, folder: Path) -> float:
-    async with working_bank(folder, workload.account_count) as bank:
+async def _run(workload: Workload, *, batch: int, total: int, seed: int, folder: Path, database: str) -> float:
+    async with working_bank(folder, workload.account_count, database=database) as bank:
         messages, amount = [], 0
         for commands in batches(bank, workload, batch=batch, total=total, seed=seed):
             messages.append(bank.message(commands))
