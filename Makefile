@@ -40,7 +40,7 @@ $(RUN_STAMP): pyproject.toml constraints.txt
 demo: $(RUN_STAMP) ## Run both nodes through a day of payments and show what happens.
 	$(BIN)/hugang demo
 
-up: $(RUN_STAMP) ## Start both nodes and the settlement operator, and leave them running.
+up: $(RUN_STAMP) ## Start both nodes and the operator again, and leave them running; accounts come from `make demo`.
 	$(BIN)/hugang up --detach
 
 down: $(RUN_STAMP) ## Stop what `make up` started.

@@ -6,6 +6,7 @@ key is ``FOLDER/keys/OWNER.pem``. Nothing in it is trusted by a node: it only sa
 
 from __future__ import annotations
 
+import difflib
 import re
 from pathlib import Path
 from typing import Annotated
@@ -32,6 +33,7 @@ __all__ = [
 
 NAMES_FILE = "names.json"
 SIZE_MAX = 2**24
+WORD_SIZE_MAX = 64
 SCALE = 2
 _DECIMAL = re.compile(r"(0|[1-9][0-9]{0,15})(?:\.([0-9]{1,2}))?", re.ASCII)
 
@@ -62,7 +64,7 @@ class Names(msgspec.Struct, forbid_unknown_fields=True):
         """
         name = self.names.get(word)
         if name is None:
-            raise NotFound("NAME_NOT_FOUND", f"{NAMES_FILE} knows no such name.", name=word)
+            raise NotFound("NAME_NOT_FOUND", f"{NAMES_FILE} knows no such name; {self._hint(word)}.", name=word)
         return name
 
     def address(self, word: str) -> str:
@@ -76,8 +78,16 @@ class Names(msgspec.Struct, forbid_unknown_fields=True):
         try:
             parse_address(word)
         except MalformedInput as error:
-            raise NotFound("NAME_NOT_FOUND", f"Neither an address nor a name in {NAMES_FILE}.", name=word) from error
+            sentence = f"Neither an address nor a name in {NAMES_FILE}; {self._hint(word)}."
+            raise NotFound("NAME_NOT_FOUND", sentence, name=word) from error
         return word
+
+    def _hint(self, word: str) -> str:
+        """Say what may have been meant, or where to look."""
+        if not self.names:
+            return "this network has no named accounts yet, and `make demo` makes one that has"
+        near = difflib.get_close_matches(word[:WORD_SIZE_MAX].lower(), self.names)
+        return f"perhaps {' or '.join(near)}" if near else "`hugang account` lists all names"
 
     def asset(self, address: str) -> str | None:
         """Give the asset of an address, if it has a name."""
@@ -145,5 +155,6 @@ def minor_units(text: str) -> int:
     match = _DECIMAL.fullmatch(text)
     amount = int(match[1]) * 10**SCALE + int((match[2] or "").ljust(SCALE, "0")) if match else 0
     if amount == 0:
-        raise MalformedInput("AMOUNT_INVALID", "An amount is above zero, with at most two decimal places.", amount=text)
+        sentence = "An amount is above zero, with at most two decimal places and no commas, written as 1000.00."
+        raise MalformedInput("AMOUNT_INVALID", sentence, amount=text)
     return amount

@@ -278,7 +278,9 @@ def configured_ports(folder: Path) -> Ports:
     """
     if not network_exists(folder):
         raise MalformedInput(
-            "NETWORK_MISSING", "No network lies in this folder; hugang demo makes one.", folder=str(folder)
+            "NETWORK_MISSING",
+            "No network lies there; go to the folder of your clone, or name the network's folder with --dir.",
+            folder=str(folder.resolve()),
         )
     layout = network_folder(folder)
     return Ports(

@@ -106,7 +106,7 @@ def run(arguments: Sequence[str], recorder: list[object] | None = None) -> int:
     except ReaderGone:
         return ExitCode.INTERRUPTED
     except ServerUnreachable as error:
-        Terminal().fail(f"{error} hugang status shows what runs.")
+        Terminal().fail(" ".join((str(error), *getattr(error, "__notes__", ()))))
         return exit_code_of(error)
     except (LedgerError, IntegrityFailure, ClientError, httpx.TransportError) as error:
         Terminal().fail(str(error))

@@ -16,7 +16,7 @@ __all__ = ["command"]
 def command(folder: Path) -> None:
     """End the processes of this folder's network, by their process ids. The data stay."""
     from gateway.cli.terminal import Terminal
-    from gateway.supervisor import stop_processes
+    from gateway.supervisor import network_exists, stop_processes
     from ledger.runtime import SystemRuntime
 
     terminal = Terminal()
@@ -24,4 +24,5 @@ def command(folder: Path) -> None:
     for process in ended:
         terminal.say(f"ended {process.name} (process {process.pid})")
     if not ended:
-        terminal.say("nothing was running")
+        none = "" if network_exists(folder) else ", where no network lies"
+        terminal.say(f"nothing was running in {folder.resolve()}{none}")

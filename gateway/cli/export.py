@@ -29,7 +29,7 @@ def command(target: Path, folder: Path) -> None:
     paths = {ledger: target / ledger.lower() / FILE_NAME for ledger in LEDGERS}
     for path in paths.values():
         if path.exists():
-            raise Conflict("FILE_EXISTS", "An export is there already.", file=str(path))
+            raise Conflict("FILE_EXISTS", "An export is there already; name another folder.", file=str(path))
     written = {}
     for ledger, path in paths.items():
         with as_auditor(folder, ledger) as client:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import click
 
@@ -12,6 +13,7 @@ from gateway.config import Ports
 
 __all__ = [
     "DEFAULT_FOLDER",
+    "FOLDER_VARIABLE",
     "LEDGER",
     "NewFile",
     "folder_option",
@@ -23,6 +25,7 @@ __all__ = [
 
 DEFAULT_FOLDER = "demo"
 """Where a network lies unless ``--dir`` or the variable ``HUGANG_DIR`` says otherwise."""
+FOLDER_VARIABLE = "HUGANG_DIR"
 LEDGER = click.Choice(["sh", "hk"], case_sensitive=False)
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -48,17 +51,31 @@ class _PortsType(click.ParamType):  # type: ignore[type-arg] # generic only from
 
 
 def folder_option(command: Command) -> Command:
-    """Add ``--dir``: the folder of the network, with its keys."""
+    """Add ``--dir``: the folder of the network, with its keys; where a process does not answer, say how to start it."""
+
+    @functools.wraps(command)
+    def in_folder(*arguments: Any, folder: Path, **options: Any) -> Any:
+        from gateway.client.errors import ServerUnreachable
+
+        try:
+            return command(*arguments, folder=folder, **options)
+        except ServerUnreachable as error:
+            from gateway.cli.terminal import invocation
+
+            shown, started = invocation("status", folder), invocation("up --detach", folder)
+            error.add_note(f"`{shown}` shows what runs, `{started}` starts the rest.")
+            raise
+
     return click.option(
         "--dir",
         "folder",
         type=_Folder(file_okay=False, path_type=Path),
         default=DEFAULT_FOLDER,
-        envvar="HUGANG_DIR",
+        envvar=FOLDER_VARIABLE,
         show_default=True,
         show_envvar=True,
         help="Folder of the network: its settings, journals and keys.",
-    )(command)
+    )(cast("Command", in_folder))
 
 
 def ports_option(command: Command) -> Command:

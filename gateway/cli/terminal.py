@@ -7,6 +7,7 @@ shown with their decimals to people only; ``--json`` keeps minor units as digits
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -21,9 +22,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from gateway.cli.options import DEFAULT_FOLDER, FOLDER_VARIABLE
 from ledger.assets import format_decimal
 
-__all__ = ["Meter", "ReaderGone", "Terminal", "money", "program_name", "thousands"]
+__all__ = ["Meter", "ReaderGone", "Terminal", "invocation", "money", "program_name", "thousands"]
 
 PLAIN_WIDTH = 200
 COLUMN_GAP = 2
@@ -165,6 +167,13 @@ def program_name() -> str:
     if not here.exists() or (found is not None and Path(found).resolve() == here.resolve()):
         return "hugang"
     return os.path.relpath(here)
+
+
+def invocation(command: str, folder: Path) -> str:
+    """Give what one types to run a command on a network's folder, whichever that is."""
+    is_default = str(folder) == DEFAULT_FOLDER and FOLDER_VARIABLE not in os.environ
+    where = "" if is_default else f" --dir {shlex.quote(str(folder))}"
+    return f"{program_name()} {command}{where}"
 
 
 def thousands(count: int) -> str:

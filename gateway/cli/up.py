@@ -41,7 +41,8 @@ def command(folder: Path, ports: Ports | None, *, detach: bool) -> ExitCode:
     if not network_exists(folder):
         init_network(folder, runtime, ports=ports or free_ports())
         terminal.note(
-            f"a new network in {folder}, in which nobody has an account; `hugang demo` makes one with a day's life"
+            f"a new network in {folder.resolve()}, in which nobody has an account; "
+            "`hugang demo` makes one with a day's life"
         )
     present = {process.name for process in running(folder)}
     missing = [name for name in NAMES if name not in present]
@@ -53,7 +54,7 @@ def command(folder: Path, ports: Ports | None, *, detach: bool) -> ExitCode:
         supervisor.start(missing)
         supervisor.wait_ready()
         show_addresses(terminal, folder)
-        return _leave(terminal) if detach else _watch(terminal, supervisor)
+        return _leave(terminal, folder) if detach else _watch(terminal, supervisor, folder)
 
 
 def show_addresses(terminal: Terminal, folder: Path) -> None:
@@ -68,16 +69,18 @@ def show_addresses(terminal: Terminal, folder: Path) -> None:
         terminal.say(f"API documentation: {nodes[0]}/docs")
 
 
-def _leave(terminal: Terminal) -> ExitCode:
+def _leave(terminal: Terminal, folder: Path) -> ExitCode:
     from gateway.cli.exits import ExitCode
+    from gateway.cli.terminal import invocation
 
-    terminal.note("left running; `hugang down` ends them")
+    terminal.note(f"left running; `{invocation('down', folder)}` ends them")
     return ExitCode.OK
 
 
-def _watch(terminal: Terminal, supervisor: Supervisor) -> ExitCode:
+def _watch(terminal: Terminal, supervisor: Supervisor, folder: Path) -> ExitCode:
     """Wait for Ctrl-C, or for a process to end by itself: then the others are ended too."""
     from gateway.cli.exits import ExitCode
+    from gateway.cli.terminal import invocation
 
     pause = threading.Event()
     try:
@@ -89,6 +92,7 @@ def _watch(terminal: Terminal, supervisor: Supervisor) -> ExitCode:
         return ExitCode.OK
     for name, status in ended.items():
         terminal.fail(
-            f"{name} ended by itself with status {status}; the others are ended too. Start again with `hugang up`."
+            f"{name} ended by itself with status {status}; the others are ended too. "
+            f"Start again with `{invocation('up', folder)}`."
         )
     return ExitCode.UNAVAILABLE

@@ -170,11 +170,14 @@ CASES = [
     Case("snapshot {t}", REFUSED, "FILE_UNREADABLE"),
     # amounts, names, ids
     *(
-        Case("pay a b", REFUSED, "AMOUNT_INVALID", more=(amount, "--dir", "{net}"))
+        Case("pay a b", REFUSED, "and no commas, written as 1000.00", more=(amount, "--dir", "{net}"))
         for amount in ("-5", "0", "0.00", "1.234", "1e3", "abc", "5,00", "1.", ".5", " 5", "", "1" * 17, "\uff11\uff12")
     ),
     Case("pay nobody b 5 --dir {net}", REFUSED, "NAME_NOT_FOUND"),
-    Case("pay a nobody 5 --dir {net}", REFUSED, "NAME_NOT_FOUND"),
+    Case("pay a nobody 5 --dir {net}", REFUSED, "`hugang account` lists all names."),
+    Case("pay A b 5 --dir {net}", REFUSED, "NAME_NOT_FOUND: names.json knows no such name; perhaps a."),
+    Case("pay a B 5 --dir {net}", REFUSED, "perhaps b."),
+    Case("pay a b 5 --dir {net}", REFUSED, "no named accounts yet, and `make demo`", (removed("{net}/names.json"),)),
     Case("pay a SH000000000012 5 --dir {net}", REFUSED, "NAME_NOT_FOUND"),
     Case(PAY + " --uetr zz", REFUSED, "UETR_INVALID"),
     Case(PAY + " --uetr " + UETR.upper(), REFUSED, "UETR_INVALID"),
@@ -225,7 +228,7 @@ CASES = [
     Case("init --dir {net}", REFUSED, "NETWORK_EXISTS"),
     # no network there
     *(
-        Case(f"{line} --dir {{t}}/nowhere", REFUSED, "NETWORK_MISSING")
+        Case(f"{line} --dir {{t}}/nowhere", REFUSED, "NETWORK_MISSING: No network lies there; go to the folder of your")
         for line in (
             "status",
             "pay lin tea-house 1",
@@ -251,7 +254,7 @@ CASES = [
     Case("demo --dir {t}/mine", REFUSED, "FOLDER_IN_USE", (made("{t}/mine"), written("{t}/mine/letter", b"x"))),
     # a network that does not run
     *(
-        Case(f"{line} --dir {{stopped}}", AWAY, "hugang status shows what runs")
+        Case(f"{line} --dir {{stopped}}", AWAY, "hugang up --detach --dir {stopped}` starts the rest.")
         for line in (
             "account a",
             "window --json",
@@ -315,7 +318,7 @@ CASES = [
     Case("verify {ex}", BROKEN, "EXPORT_CUT", (cut("{ex}/sh/" + FILE_NAME, 9_000),), verdict=True),
     Case("verify {ex}", BROKEN, "EXPORT_CUT", (cut("{ex}/hk/" + FILE_NAME, 10),), verdict=True),
     Case("verify {ex} --json", BROKEN, '"verdict": "refused"', (cut("{ex}/sh/" + FILE_NAME, 9_000),), verdict=True),
-    Case("export {ex} --dir {net}", REFUSED, "FILE_EXISTS"),
+    Case("export {ex} --dir {net}", REFUSED, "FILE_EXISTS: An export is there already; name another folder."),
     Case("export {t}/file --dir {net}", USAGE, "is a file", (written("{t}/file", b"x"),)),
     Case("export {t}/file/x --dir {net}", REFUSED, "Not a directory", (written("{t}/file", b"x"),)),
     Case("export {t}/half --dir {net}", REFUSED, "File exists", (made("{t}/half"), written("{t}/half/sh", b"x"))),
@@ -390,7 +393,7 @@ def test_bad_input(case: Case, place: Place, capsys: Output, monkeypatch: pytest
         assert case.says in printed.out
         assert printed.err == ""
         return
-    assert case.says in printed.err
+    assert case.says.replace("{stopped}", place.words["stopped"]) in printed.err
     assert printed.out == ""
     assert len(printed.err.splitlines()) == 1
     assert printed.err.startswith("hugang: ")

@@ -77,6 +77,7 @@ def up(played: Played) -> Iterator[Played]:
     started = played.command("up", "--detach")
     try:
         assert started.returncode == ExitCode.OK, started.stderr
+        assert f"hugang down --dir {played.folder}` ends them" in started.stderr
         yield played
     finally:
         played.command("down")

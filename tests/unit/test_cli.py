@@ -23,7 +23,7 @@ from gateway.cli.page import cli_page
 from gateway.cli.pay import uetr_by
 from gateway.cli.resync import divergence
 from gateway.cli.settle import STAGES
-from gateway.cli.terminal import Terminal, money
+from gateway.cli.terminal import Terminal, invocation, money, program_name
 from gateway.client import ProblemError, ServerUnreachable
 from gateway.config import init_network
 from gateway.supervisor import free_ports
@@ -166,6 +166,29 @@ def test_a_network_that_does_not_run_is_unavailable(folder: Path, capsys: Output
         ("hk", "stopped"),
         ("operator", "stopped"),
     ]
+
+
+def test_a_missing_network_is_named_by_its_whole_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    """In the wrong folder a command and ``hugang down`` say where they have looked, and advise no second network."""
+    monkeypatch.chdir(tmp_path)
+    where = tmp_path.resolve() / DEFAULT_FOLDER
+    assert run(["status"]) == ExitCode.REFUSED
+    said = capsys.readouterr().err
+    assert f"(folder={where})" in " ".join(said.split())
+    assert "hugang demo" not in said
+    assert run(["down"]) == ExitCode.OK
+    assert capsys.readouterr().out == f"nothing was running in {where}, where no network lies\n"
+
+
+def test_a_line_to_type_names_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command that is advised works as it is printed: with --dir, quoted, wherever that is not the default."""
+    monkeypatch.delenv("HUGANG_DIR", raising=False)
+    assert invocation("down", Path(DEFAULT_FOLDER)) == f"{program_name()} down"
+    assert invocation("down", tmp_path / "a b") == f"{program_name()} down --dir '{tmp_path / 'a b'}'"
+    monkeypatch.setenv("HUGANG_DIR", "elsewhere")
+    assert invocation("down", Path(DEFAULT_FOLDER)) == f"{program_name()} down --dir {DEFAULT_FOLDER}"
 
 
 def test_an_interruption_has_its_own_code(monkeypatch: pytest.MonkeyPatch, capsys: Output) -> None:
