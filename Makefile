@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.setup-stamp
 RUN_STAMP := $(VENV)/.run-stamp
 DIST ?= dist
+USERS ?= 64
+TIME ?= 30s
 EVERYWHERE := -n auto --dist loadfile
 PACKAGES := ledger settlement gateway benchmarks
 SOURCES := $(PACKAGES) tests
@@ -14,7 +16,7 @@ SOURCES := $(PACKAGES) tests
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help setup demo up down clean distclean test test-long plain coverage check bench curves peers faults docs wheel lock postgres
+.PHONY: help setup demo up down clean distclean test test-long plain coverage check bench load curves peers faults docs wheel lock postgres
 
 help: ## List the targets, each with one sentence.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -88,6 +90,9 @@ bench: setup ## Measure this machine and write the figures down.
 curves: setup ## Measure the curves of docs/performance.md and draw them.
 	$(BIN)/python -m benchmarks.curves
 	$(BIN)/python -m benchmarks.plots
+
+load: setup ## Load the Shanghai node that make up has started, over HTTP; USERS=64 and TIME=30s say how much.
+	$(BIN)/locust -f benchmarks/locustfile.py --headless --only-summary -u $(USERS) -r $(USERS) -t $(TIME)
 
 peers: setup ## Measure other ledgers beside ours; TIGERBEETLE=PORT names a running server.
 	$(BIN)/python -m benchmarks.peers $(if $(TIGERBEETLE),--tigerbeetle $(TIGERBEETLE))

@@ -1,9 +1,12 @@
 """Signed payments against one node, each in its own request.
 
-``locust -f benchmarks/locustfile.py --headless -u 64 -r 64 -t 30s`` drives 64 connections for half a minute.
+``locust -f benchmarks/locustfile.py --headless --only-summary -u 64 -r 64 -t 30s``, or ``make load``, drives 64
+connections for half a minute.
 
 The target is a network that was laid out by ``hugang init`` and runs: ``HUGANG_DIR`` names its folder (default
-``demo``), ``HUGANG_LEDGER`` the node (``SH`` or ``HK``). With the keys in that folder the test registers a bank and a
+``demo``), ``HUGANG_LEDGER`` the node (``sh`` or ``hk``); host and port come from that node's settings unless ``--host``
+names others. Before anybody pays, the target is asked once whether it works and is that ledger; what does not do ends
+the run at once, in one line. With the keys in that folder the test registers a bank and a
 payer of its own, issues money to it and opens wallets; nobody else's accounts are touched. Every payment goes from one
 of the wallets to another. What is not settled counts as a failure under its code, so that the statistics show why.
 
@@ -17,18 +20,20 @@ from __future__ import annotations
 import itertools
 import logging
 import os
+import sys
 import threading
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from locust import FastHttpUser, constant, task
+from locust import FastHttpUser, constant, events, task
 
 from gateway.client import Client
 from gateway.client.signing import Signer
 from gateway.config import load_genesis, load_node_config, network_folder
-from ledger.errors import MalformedInput
+from ledger.errors import LedgerError
 from ledger.genesis import genesis_hash
 from ledger.messages import public_bytes
 from ledger.runtime import SystemRuntime
@@ -41,11 +46,21 @@ WALLET_COUNT = 64
 FUNDS = 10**12
 """What each wallet holds at the beginning, in minor units: more than any test can pay."""
 
+HEALTH_TIME_S_MAX = 5
+ASSETS = {"SH": "CNY", "HK": "HKD"}
+
 _folder = network_folder(Path(os.environ.get("HUGANG_DIR", "demo")))
-_ledger = os.environ.get("HUGANG_LEDGER", "SH")
-_asset = {"SH": "CNY", "HK": "HKD"}[_ledger]
-_config = load_node_config(_folder.node(_ledger))
-_genesis_hash = genesis_hash(load_genesis(_folder.node(_ledger) / _config.genesis_file))
+_ledger = os.environ.get("HUGANG_LEDGER", "SH").upper()
+if _ledger not in ASSETS:
+    sys.exit(f"locustfile: HUGANG_LEDGER is sh or hk, not {os.environ['HUGANG_LEDGER']!r}")
+_asset = ASSETS[_ledger]
+try:
+    _config = load_node_config(_folder.node(_ledger))
+    _genesis_hash = genesis_hash(load_genesis(_folder.node(_ledger) / _config.genesis_file))
+except LedgerError as error:
+    sys.exit(
+        f"locustfile: no network lies in {_folder.root}; `make demo` makes one, HUGANG_DIR names another ({error})"
+    )
 _runtime = SystemRuntime()
 
 
@@ -61,7 +76,6 @@ class _Payer:
         """Register, fund and open what is needed, once; gives the wallets' addresses."""
         with self._lock:
             if not self.wallets:
-                _check_target(url)
                 self.wallets = _open_wallets(url, self.key)
         return self.wallets
 
@@ -126,14 +140,18 @@ def _party(code: str, roles: list[str], key: Ed25519PrivateKey) -> dict[str, Any
     return {"code": code, "name": code, "roles": roles, "public_key": public_bytes(key).hex()}
 
 
-def _check_target(url: str) -> None:
-    """Refuse to load a machine that nobody said is ours.
-
-    Raises:
-        MalformedInput: ``TARGET_REMOTE``.
-    """
+def _check_target(environment: Any, **_: Any) -> None:
+    """End at once, with one line, unless the target is ours to load, answers, and is the ledger that is meant."""
+    options = environment.parsed_options
+    url = ((options and options.host) or PaymentUser.host).rstrip("/")
     if urlsplit(url).hostname not in LOOPBACK and os.environ.get("HUGANG_REMOTE") != "1":
-        raise MalformedInput("TARGET_REMOTE", "Only loopback is loaded; HUGANG_REMOTE=1 says that you may.", url=url)
+        sys.exit(f"locustfile: only loopback is loaded, not {url}; HUGANG_REMOTE=1 says that you may")
+    try:
+        health = httpx.get(f"{url}/v1/health", timeout=HEALTH_TIME_S_MAX, trust_env=False).json()["data"]
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError) as error:
+        sys.exit(f"locustfile: nothing works at {url} ({error}); `make up` starts the network of demo/")
+    if health.get("genesis_hash") != _genesis_hash.hex():
+        sys.exit(f"locustfile: {url} is not the node of {_ledger} in {_folder.root}")
 
 
 def _reason(response: Any) -> str:
@@ -141,3 +159,7 @@ def _reason(response: Any) -> str:
         return f"{response.status_code} {response.json()['code']}"
     except (ValueError, KeyError, TypeError):
         return f"{response.status_code} without a problem"
+
+
+_listen: Any = events.init.add_listener  # its stub has no types
+_listen(_check_target)
