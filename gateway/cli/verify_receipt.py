@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gateway.cli.options import folder_option, hand_over, json_option
+from gateway.cli.trusted import genesis_option
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from gateway.cli.terminal import Terminal
+    from gateway.cli.trusted import Trusted
     from ledger.genesis import Genesis
     from ledger.receipts import PartView
     from ledger.sealed import BalanceProof
@@ -25,13 +27,7 @@ FILE_SIZE_MAX = 2**20
 
 @click.command("verify-receipt", short_help="Check a receipt or a balance proof without any node.")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option(
-    "--genesis",
-    "genesis_files",
-    multiple=True,
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="The genesis to trust, of either ledger, or once for each; by default both in the network's folder.",
-)
+@genesis_option
 @folder_option
 @json_option
 def command(file: Path, genesis_files: tuple[Path, ...], folder: Path, *, as_json: bool) -> None:
@@ -41,35 +37,67 @@ def command(file: Path, genesis_files: tuple[Path, ...], folder: Path, *, as_jso
     proven by that ledger's genesis. A refused file ends with code 5.
     """
     from gateway.cli.terminal import Terminal
-    from gateway.config import load_genesis, network_folder
-    from ledger.errors import IntegrityFailure
-    from ledger.sealed import FORMAT, verify_balance
+    from gateway.cli.trusted import kind_of, trusted_genesis
+    from ledger.sealed import verify_balance
     from settlement.payment_receipts import verify
 
-    layout = network_folder(folder)
-    trusted = [load_genesis(path) for path in genesis_files or (layout.sh / "genesis.json", layout.hk / "genesis.json")]
-    if len(trusted) > 2:
+    if len(genesis_files) > 2:
         raise click.UsageError("there are two ledgers, so at most two genesis documents")
-    with file.open("rb") as source:
-        data = source.read(FILE_SIZE_MAX + 1)
-    if len(data) > FILE_SIZE_MAX:
-        raise IntegrityFailure("RECEIPT_MALFORMED", "The file is larger than any receipt.")
+    sources = trusted_genesis(genesis_files, folder)
+    trusted = [source.genesis for source in sources]
+    data = _proof_in(file)
     terminal = Terminal()
-    if data[2 : 2 + len(FORMAT)] == FORMAT.encode("ascii"):
+    if kind_of(data) == "balance":
         balance = verify_balance(data, trusted[0])
         hand_over(balance)
         genesis = next((one for one in trusted if one.ledger == balance.ledger), trusted[0])
         if as_json:
-            terminal.json(_balance(balance, genesis))
-        else:
-            show_balance(terminal, balance, genesis)
+            terminal.json({**_balance(balance, genesis), "genesis_hashes": _hashes(trusted)})
+            return
+        _show_sources(terminal, sources)
+        show_balance(terminal, balance, genesis)
         return
     found = verify(data, *trusted)
     hand_over(found)
     if as_json:
-        terminal.json(_receipt(found))
-    else:
-        show_receipt(terminal, found)
+        terminal.json({**_receipt(found), "genesis_hashes": _hashes(trusted)})
+        return
+    _show_sources(terminal, sources)
+    show_receipt(terminal, found)
+
+
+def _proof_in(file: Path) -> bytes:
+    """Read a receipt or a balance proof.
+
+    Raises:
+        IntegrityFailure: ``RECEIPT_MALFORMED``, it is neither, or larger than any.
+    """
+    from gateway.cli.trusted import kind_of
+    from ledger.errors import IntegrityFailure
+
+    with file.open("rb") as source:
+        data = source.read(FILE_SIZE_MAX + 1)
+    kind = kind_of(data)
+    if kind == "certificate":
+        raise IntegrityFailure("RECEIPT_MALFORMED", "This is a certificate; hugang certificate --check proves it.")
+    if not kind:
+        sentence = "This is no receipt and no balance proof; hugang certificate --check proves certificates."
+        raise IntegrityFailure("RECEIPT_MALFORMED", sentence)
+    if len(data) > FILE_SIZE_MAX:
+        raise IntegrityFailure("RECEIPT_MALFORMED", "The file is larger than any receipt.")
+    return data
+
+
+def _show_sources(terminal: Terminal, sources: list[Trusted]) -> None:
+    for source in sources:
+        source.show(terminal)
+
+
+def _hashes(trusted: list[Genesis]) -> dict[str, str]:
+    """Give what the proof was checked by, for programs."""
+    from ledger.genesis import genesis_hash
+
+    return {genesis.ledger: genesis_hash(genesis).hex() for genesis in trusted}
 
 
 def show_receipt(terminal: Terminal, found: PaymentReceipt) -> None:

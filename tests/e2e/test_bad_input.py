@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -77,6 +78,16 @@ def written(text: str, data: bytes) -> Callable[[Place], None]:
     return write
 
 
+def grown(text: str, data: bytes, size: int) -> Callable[[Place], None]:
+    """Have a file begin with these bytes and count as larger than it is on disk."""
+
+    def grow(place: Place) -> None:
+        place.path(text).write_bytes(data)
+        os.truncate(place.path(text), size)
+
+    return grow
+
+
 def made(text: str) -> Callable[[Place], None]:
     """Have a folder, and none of a file that lies there."""
 
@@ -144,6 +155,8 @@ def taken(place: Place) -> None:
 
 KEY = "{net}/keys/customer-SH.pem"
 REFUSED, USAGE, AWAY, BROKEN = ExitCode.REFUSED, ExitCode.USAGE, ExitCode.UNAVAILABLE, ExitCode.INTEGRITY
+RECEIPT, CERTIFICATE = b"\x92\xb0hugang-receipt/1", b"\x92\xb4hugang-certificate/1"
+BOTH_CUT = (written("{t}/file", RECEIPT), written("{t}/cut", b"hugangEX\1"))
 PAY = "pay a b 5 --dir {net}"
 CASES = [
     # what is typed
@@ -165,7 +178,7 @@ CASES = [
     Case("project", USAGE, "Missing argument 'DIR'"),
     Case("project {t}/none", USAGE, "does not exist"),
     Case("project {t}", REFUSED, "FILE_UNREADABLE"),
-    Case("project {net}/sh/genesis.json", USAGE, "is a file"),
+    Case("project {net}/sh/genesis.json", USAGE, "name a new file for its tables with --out"),
     Case("snapshot", USAGE, "Missing argument 'DIR'"),
     Case("snapshot {t}", REFUSED, "FILE_UNREADABLE"),
     # amounts, names, ids
@@ -328,11 +341,24 @@ CASES = [
     Case("verify-receipt {t}/file --dir {net}", BROKEN, "RECEIPT_MALFORMED", (written("{t}/file", b""),)),
     Case("verify-receipt {ex}/sh/journal.hgx --dir {net}", BROKEN, "RECEIPT_MALFORMED"),
     Case("verify-receipt {t}/file --json --dir {net}", BROKEN, "RECEIPT_MALFORMED", (written("{t}/file", b"x"),)),
-    Case("verify-receipt {t}/big --dir {net}", BROKEN, "larger than any", (written("{t}/big", bytes(2**20 + 1)),)),
-    Case("verify-receipt {t}/file --dir {t}/nowhere", REFUSED, "FILE_UNREADABLE", (written("{t}/file", b"x"),)),
+    Case("verify-receipt {t}/big --dir {net}", BROKEN, "This is no receipt", (written("{t}/big", bytes(2**20 + 1)),)),
+    Case(
+        "verify-receipt {t}/big --dir {net}", BROKEN, "larger than any", (written("{t}/big", RECEIPT + bytes(2**20)),)
+    ),
+    Case("verify-receipt {t}/file --dir {net}", BROKEN, "cannot be read", (written("{t}/file", RECEIPT),)),
+    Case("verify-receipt {t}/file --dir {net}", BROKEN, "This is a cert", (written("{t}/file", CERTIFICATE),)),
+    Case("verify-receipt {t}/file --dir {t}/nowhere", REFUSED, "give --genesis FILE", (written("{t}/file", b"x"),)),
+    Case("verify-receipt {t}/file --genesis {t}/cut", BROKEN, "EXPORT_CUT", (*BOTH_CUT,)),
     Case("verify-receipt {t}/file --genesis {t}/file", REFUSED, "GENESIS_MALFORMED", (written("{t}/file", b"x"),)),
     Case("certificate --check {t}/none", USAGE, "does not exist"),
     Case("certificate --check {t}/file --dir {net}", BROKEN, "CERTIFICATE_MALFORMED", (written("{t}/file", b"x"),)),
+    Case("certificate --check {t}/file --dir {net}", BROKEN, "hugang verify-receipt", (written("{t}/file", RECEIPT),)),
+    Case("certificate --check {t}/file --dir {net}", BROKEN, "cannot be read", (written("{t}/file", CERTIFICATE),)),
+    Case(
+        "certificate --check {t}/file --dir {net}", BROKEN, "larger than any", (grown("{t}/file", CERTIFICATE, 2**28),)
+    ),
+    Case("certificate --check {t}/f --dir {t}/no", REFUSED, "GENESIS_MISSING", (written("{t}/f", CERTIFICATE),)),
+    Case("certificate --check {ex}/sh/journal.hgx --genesis {net}/sh/genesis.json", USAGE, "so --genesis twice"),
     Case("certificate 1 --out {t} --dir {net}", USAGE, "is there already"),
     Case("certificate 1 --out {t}/no/file --dir {net}", USAGE, "is no folder"),
     Case("balance-proof a --out {t}/file --dir {net}", USAGE, "is there already", (written("{t}/file", b"x"),)),

@@ -240,6 +240,13 @@ def test_the_commands(network: Network, settled: str, tmp_path: Path, capsys: py
     assert [part["ledger"] for part in found["parts"]] == ["HK", "SH"]
     genesis = ["--genesis", str(network.folder.hk / "genesis.json")]
     assert run(["verify-receipt", str(file), *genesis]) == ExitCode.OK
+    assert "taken from" not in capsys.readouterr().out
+    export = exported(network, tmp_path, "HK")
+    assert run(["verify-receipt", str(file), "--genesis", str(export)]) == ExitCode.OK
+    line = f"genesis HK {network.genesis_hash('HK').hex()} (taken from {export}: compare it with one from elsewhere)"
+    assert line in capsys.readouterr().out.splitlines()
+    assert run(["verify-receipt", str(file), "--genesis", str(export), "--json"]) == ExitCode.OK
+    assert json.loads(capsys.readouterr().out)["genesis_hashes"] == {"HK": network.genesis_hash("HK").hex()}
     changed = bytearray(file.read_bytes())
     changed[len(changed) // 2] ^= 1
     file.write_bytes(changed)
@@ -276,8 +283,24 @@ def test_the_command_on_certificates(
     (tmp_path / "bare").write_bytes(bare)
     assert bare in file.read_bytes()
     assert run(["certificate", "--check", str(tmp_path / "bare"), *folder]) == ExitCode.OK
+    nowhere = ["--dir", str(tmp_path / "nowhere")]
+    both = [word for ledger in LEDGERS for word in ("--genesis", str(exported(network, tmp_path, ledger)))]
+    capsys.readouterr()
+    assert run(["certificate", "--check", str(file), *both, *nowhere]) == ExitCode.OK
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[1] for line in lines if line.startswith("genesis ")] == list(LEDGERS)
+    assert run(["certificate", "--check", str(file), *both[:2], *nowhere]) == ExitCode.USAGE
+    assert run(["certificate", "--check", str(file), *nowhere]) == ExitCode.REFUSED
+    assert "GENESIS_MISSING" in capsys.readouterr().err
     file.write_bytes(file.read_bytes()[:-1] + b"x")
     assert run(["certificate", "--check", str(file), *folder]) == ExitCode.INTEGRITY
+
+
+def exported(network: Network, folder: Path, ledger: str) -> Path:
+    """Write a ledger's export."""
+    path = folder / f"{ledger}.hgx"
+    network.client(ledger, network.keys.auditor).export_to(path)
+    return path
 
 
 def test_an_open_window_has_no_anchor(network: Network, settled: str) -> None:
