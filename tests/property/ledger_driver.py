@@ -139,6 +139,10 @@ class LedgerBesideModel:
         self.run(self.runtime.advance(seconds))
         self.compare_blocks([])
 
+    def midnight_s(self) -> int:
+        """Say in how many seconds the ledger's next business day begins."""
+        return 86_400 - (self.model.next_ns(self.runtime.now_ns()) // SECOND + 8 * 3_600) % 86_400
+
     def leap(self, seconds: int) -> None:
         """Set the clock, also back, with nobody looking."""
         self.runtime.move_to(self.runtime.now_ns() + seconds * SECOND)

@@ -21,7 +21,7 @@ from tests.property.ledger_plans import PAYMENT_PLANS, PLANS, Plan, Scribe, begi
 from tests.property.steps import take_steps
 from tests.store_places import PostgresqlPlace, SqlitePlace
 
-INTERRUPTIONS = ["reopen", "keep", "keep", -20, -1, 1, 1, 60, 3_600, 86_400]
+INTERRUPTIONS = ["reopen", "keep", "keep", "midnight", -20, -1, 1, 1, 60, 3_600, 86_400]
 """Numbers are seconds by which the clock leaps."""
 
 
@@ -67,14 +67,16 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(what=st.sampled_from(INTERRUPTIONS), plan=PLANS)
     def interrupt(self, what: str | int, plan: Plan) -> None:
-        """Stop and start again, keep a snapshot, or set the clock on or back."""
+        """Stop and start again, keep a snapshot, or set the clock on or back, also over a midnight and back."""
         if what == "reopen":
             self.ledger.reopen()
         elif what == "keep":
             self.ledger.keep()
         else:
-            self.ledger.leap(int(what))
+            self.ledger.leap(self.ledger.midnight_s() if what == "midnight" else int(what))
         self.say([plan])
+        if what == "midnight":
+            self.ledger.leap(-20)
 
     @invariant()
     def agree(self) -> None:
