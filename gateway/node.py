@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -103,13 +104,21 @@ class Node:
         self._asking: asyncio.Task[None] | None = None
 
     @classmethod
-    def open(cls, folder: Path, runtime: Runtime, config: NodeConfig | None = None) -> Node:
+    def open(
+        cls,
+        folder: Path,
+        runtime: Runtime,
+        config: NodeConfig | None = None,
+        *,
+        progress: Callable[[int, int], None] = lambda _height, _count: None,
+    ) -> Node:
         """Open the node that lies in a folder; the first time, its journal begins.
 
         Args:
             folder: where settings, genesis, key and journal lie.
             runtime: clock, randomness, threads.
             config: settings to use instead of those in the folder.
+            progress: told each height that has been replayed, and how many blocks there are.
 
         Raises:
             MalformedInput: a file is missing or not of its form, or the key is not the one the genesis names.
@@ -117,12 +126,7 @@ class Node:
             Unavailable: another process writes to the journal.
         """
         settings = config or load_node_config(folder)
-        genesis = load_genesis(folder / settings.genesis_file)
-        private_key = load_key(folder / settings.key_file)
-        if genesis.ledger != settings.ledger:
-            raise MalformedInput("CONFIG_MALFORMED", "The genesis is that of another ledger.", ledger=settings.ledger)
-        if public_bytes(private_key).hex() != genesis.node(genesis.ledger).public_key:
-            raise MalformedInput("KEY_FILE_WRONG", "The node's key is not the one the genesis names.")
+        genesis, private_key = _load_identity(settings, folder)
         store = open_store(settings.database, runtime=runtime, folder=folder, genesis=genesis_documents.encode(genesis))
         points: PointLog | None = None
         try:
@@ -134,8 +138,16 @@ class Node:
                 return settlement[-1]
 
             snapshots = Snapshots(folder / SNAPSHOT_FOLDER, runtime=runtime)
-            hash_key = runtime.random_bytes(16)
-            machine = open_machine(store, interpreter, hash_key, snapshots=snapshots, points=points, runtime=runtime)
+            count = store.last_height()
+            machine = open_machine(
+                store,
+                interpreter,
+                runtime.random_bytes(16),
+                snapshots=snapshots,
+                points=points,
+                runtime=runtime,
+                progress=lambda height: progress(height, count),
+            )
             tiles = Tiles.open(store, path=folder / TILES_FILE, frontier=machine.frontier)
             log = OwnLog(genesis, private_key=private_key, cell=FileCell(folder / KEPT_FILE, runtime=runtime))
             log.check(tiles, machine.frontier.size)
@@ -260,6 +272,17 @@ class Node:
             raise Unavailable(
                 "NODE_STOPPED", "The node has stopped writing.", retry_after_s=self.config.limits.retry_after_s
             )
+
+
+def _load_identity(settings: NodeConfig, folder: Path) -> tuple[Genesis, Ed25519PrivateKey]:
+    """Read the genesis and the node's key, and hold both against the settings and each other."""
+    genesis = load_genesis(folder / settings.genesis_file)
+    private_key = load_key(folder / settings.key_file)
+    if genesis.ledger != settings.ledger:
+        raise MalformedInput("CONFIG_MALFORMED", "The genesis is that of another ledger.", ledger=settings.ledger)
+    if public_bytes(private_key).hex() != genesis.node(genesis.ledger).public_key:
+        raise MalformedInput("KEY_FILE_WRONG", "The node's key is not the one the genesis names.")
+    return genesis, private_key
 
 
 def _open_points(settings: NodeConfig, store: Store, *, runtime: Runtime, folder: Path) -> PointLog:

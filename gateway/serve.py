@@ -18,6 +18,7 @@ from gateway.app import create_app
 from gateway.config import Limits, load_node_config, load_operator_config
 from gateway.node import Node
 from gateway.operator import Operator, create_operator_app
+from gateway.replaying import Notes
 from ledger.errors import MalformedInput, Unavailable
 from ledger.runtime import Runtime, listen_fault
 
@@ -39,8 +40,8 @@ SHUTDOWN_S = 15
 """How long requests under way may take to end after the server was told to stop."""
 
 
-def serve_node(folder: Path, runtime: Runtime) -> None:
-    """Run the node of a folder until a signal ends it.
+def serve_node(folder: Path, runtime: Runtime, *, say: Callable[[str], None] = lambda _line: None) -> None:
+    """Run the node of a folder until a signal ends it; ``say`` is told how far a long replay has come.
 
     Raises:
         MalformedInput: the folder's files cannot be used, or nobody can listen on its host.
@@ -49,7 +50,7 @@ def serve_node(folder: Path, runtime: Runtime) -> None:
     """
     config = load_node_config(folder)
     _check_address(config.host, config.port)
-    node = Node.open(folder, runtime, config)
+    node = Node.open(folder, runtime, config, progress=Notes(say, runtime))
     _run(node_server(node), node.start)
 
 

@@ -11,12 +11,13 @@ when it is killed, because they read the end of a pipe) or is left running on it
 from __future__ import annotations
 
 import fcntl
+import functools
 import os
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -34,6 +35,7 @@ from gateway.config import (
     load_operator_config,
     network_folder,
 )
+from gateway.replaying import last_note
 from ledger.errors import Conflict, MalformedInput, Unavailable
 from ledger.runtime import Runtime, free_port, port_is_free
 
@@ -102,6 +104,8 @@ class Supervisor:
         self._detached = detached
         self._environment = dict(environment or {})
         self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._log_starts: dict[str, int] = {}
+        """Where in its log each child begins."""
         self._pause = threading.Event()
 
     def __enter__(self) -> Self:
@@ -136,21 +140,47 @@ class Supervisor:
             started = [self._spawn(name, environment or {}) for name in NAMES if name in set(names)]
             _write_run_file(self.folder, [*present, *started])
 
-    def wait_ready(self, names: Iterable[str] = NAMES, *, time_s_max: int = READY_TIME_S_MAX) -> None:
+    def wait_ready(
+        self,
+        names: Iterable[str] = NAMES,
+        *,
+        time_s_max: int = READY_TIME_S_MAX,
+        progress: Callable[[int, int], None] = lambda _height, _count: None,
+    ) -> None:
         """Wait until each answers its health address.
+
+        Args:
+            names: which ones.
+            time_s_max: how long each may take; begins anew whenever a node says that it has replayed more blocks.
+            progress: told the block that a node has come to, and how many it has.
 
         Raises:
             Unavailable: one of them ended, or did not answer in time.
         """
-        deadline_ns = self._runtime.monotonic_ns() + time_s_max * 1_000_000_000
         urls = _urls(self.folder)
         with httpx.Client(timeout=2, trust_env=False) as client:
             for name in names:
-                while not _answers(client, urls[name]):
-                    self._refuse_ended(name)
-                    if self._runtime.monotonic_ns() > deadline_ns:
-                        raise Unavailable("NOT_READY", "A process did not become ready in time.", name=name)
-                    self._pause.wait(POLL_TIME_S)
+                self._wait_for(name, functools.partial(_answers, client, urls[name]), time_s_max, progress)
+
+    def _wait_for(
+        self, name: str, answers: Callable[[], bool], time_s_max: int, progress: Callable[[int, int], None]
+    ) -> None:
+        """Wait until one answers, as long as it goes on replaying."""
+        deadline_ns, said = self._runtime.monotonic_ns() + time_s_max * 1_000_000_000, None
+        while not answers():
+            self._refuse_ended(name)
+            now_ns, note = self._runtime.monotonic_ns(), self._replayed(name)
+            if note is not None and note != said:
+                deadline_ns, said = now_ns + time_s_max * 1_000_000_000, note
+                progress(*note)
+            if now_ns > deadline_ns:
+                raise Unavailable("NOT_READY", "A process did not become ready in time.", name=name)
+            self._pause.wait(POLL_TIME_S)
+
+    def _replayed(self, name: str) -> tuple[int, int] | None:
+        """Give what a child has said last about its replay, if it has."""
+        start = self._log_starts.get(name)
+        return None if start is None else last_note(self.folder / LOG_FOLDER / f"{name}.log", start)
 
     def ended(self) -> dict[str, int]:
         """Give the children that have ended by themselves, with their exit status (negative: the signal)."""
@@ -200,6 +230,7 @@ class Supervisor:
         logs = self.folder / LOG_FOLDER
         logs.mkdir(exist_ok=True)
         with (logs / f"{name}.log").open("ab") as log:
+            self._log_starts[name] = log.tell()
             child = subprocess.Popen(  # noqa: S603 - our own interpreter with fixed arguments
                 command,
                 stdin=subprocess.DEVNULL if self._detached else subprocess.PIPE,  # a pipe closes when we are gone

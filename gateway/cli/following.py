@@ -22,7 +22,7 @@ def following(terminal: Terminal, title: str) -> Iterator[Callable[[int, int], N
     if not terminal.err.is_terminal:
         yield lambda _height, _count: None
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(24), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=terminal.err, transient=True) as bar:
         task = bar.add_task(title, total=None)
         yield lambda height, count: bar.update(task, completed=height, total=count)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import click
@@ -21,7 +22,9 @@ def command(ledger: str, folder: Path, *, stop_with_parent: bool) -> None:
     Opening replays the journal from the newest snapshot that fits it, and checks every hash on the way.
     """
     from gateway.cli.process import serve
+    from gateway.cli.terminal import Terminal
     from gateway.config import network_folder
     from gateway.serve import serve_node
 
-    serve(serve_node, network_folder(folder).node(ledger), stop_with_parent=stop_with_parent)
+    start = functools.partial(serve_node, say=Terminal().note)
+    serve(start, network_folder(folder).node(ledger), stop_with_parent=stop_with_parent)

@@ -31,6 +31,7 @@ def command(folder: Path, ports: Ports | None, *, detach: bool) -> ExitCode:
     A folder without a network gets a new one. Processes that are missing are started on the data they left behind; when
     all three run already, it says so and ends with code 3. Ctrl-C ends them.
     """
+    from gateway.cli.following import following
     from gateway.cli.terminal import Terminal
     from gateway.config import init_network
     from gateway.supervisor import NAMES, Supervisor, free_ports, network_exists, running, set_ports
@@ -52,7 +53,8 @@ def command(folder: Path, ports: Ports | None, *, detach: bool) -> ExitCode:
         set_ports(folder, ports)
     with Supervisor(folder, runtime, detached=detach) as supervisor:
         supervisor.start(missing)
-        supervisor.wait_ready()
+        with following(terminal, "starting; blocks replayed") as progress:
+            supervisor.wait_ready(progress=progress)
         show_addresses(terminal, folder)
         return _leave(terminal, folder) if detach else _watch(terminal, supervisor, folder)
 
@@ -64,9 +66,9 @@ def show_addresses(terminal: Terminal, folder: Path) -> None:
     titles = {"sh": "Shanghai node", "hk": "Hong Kong node", "operator": "settlement operator"}
     rows = [(titles[process.name], process.url, f"process {process.pid}") for process in running(folder)]
     terminal.table("", ("", "address", ""), rows)
-    nodes = [process.url for process in running(folder) if process.name != "operator"]
+    nodes = sorted((process.name != "sh", process.url) for process in running(folder) if process.name != "operator")
     if nodes:
-        terminal.say(f"API documentation: {nodes[0]}/docs")
+        terminal.say(f"API documentation: {nodes[0][1]}/docs")
 
 
 def _leave(terminal: Terminal, folder: Path) -> ExitCode:
