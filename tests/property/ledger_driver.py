@@ -273,9 +273,10 @@ def expected_row(number: int, model: LedgerModel, parties: dict[str, int]) -> di
     flags = AccountFlag.CREDIT_NORMAL * account.credit_normal | AccountFlag.LIMITED * account.limited
     flags |= AccountFlag.CLOSED * account.closed
     meter = None
-    if account.klass is not None:
-        flags |= AccountFlag.CAPPED | AccountFlag.METERED
-        meter = UNLIMITED, account.day_used, account.year_used, number, account.klass
+    if account.klass is not None or account.maximum is not None:
+        flags |= AccountFlag.CAPPED | AccountFlag.METERED * (account.klass is not None)
+        maximum = UNLIMITED if account.maximum is None else account.maximum
+        meter = maximum, account.day_used, account.year_used, number, account.klass or 0
     return {
         "debits_pending": account.pending_debits,
         "debits_posted": account.debits,

@@ -121,6 +121,9 @@ RULE_PLANS = st.tuples(
     st.sampled_from([-1, 0, 0, 0, 1, 2]),
     st.lists(LIMITS, min_size=1, max_size=3, unique_by=lambda entry: entry["class"]),
 )
+CAP_PLANS = st.tuples(
+    st.just("cap"), st.sampled_from([REGISTRAR] * 4 + ["BETA"]), SMALL, st.sampled_from([*BANKS, "ann"]), TOPS
+)
 CLOCK_PLANS = st.tuples(
     st.just("clock"),
     st.sampled_from([REGISTRAR] * 4 + ["PBOC"]),
@@ -136,6 +139,7 @@ PLANS = weighted(
     (5, ACCOUNT_PLANS),
     (2, RULE_PLANS),
     (1, ISSUE_PLANS),
+    (1, CAP_PLANS),
     (1, CLOCK_PLANS),
 )
 REPEATS = ("retry", "contradict", "again", "fault")
@@ -164,6 +168,7 @@ class Scribe:
             "turn": self.turn,
             "class": self.klass,
             "rules": self.rules,
+            "cap": self.cap,
             "clock": self.clock,
             "issue": self.issue,
         }
@@ -385,6 +390,11 @@ class Scribe:
             classes += [entry for entry in earlier if all(entry["class"] != said["class"] for said in classes)]
         body = {"rules": name, "valid_from": date.isoformat(), "asset": "CNY", "classes": classes}
         return self.say(who, pick, "/v1/rules", body)
+
+    def cap(self, who: str, pick: int, participant: str, maximum: int | None) -> Sent:
+        """Cap what a participant may owe, or lift its cap."""
+        cap = {"participant": participant, "asset": "CNY" if pick % 3 else "HKD"}
+        return self.say(who, pick, "/v1/caps", {"caps": [cap | {"maximum": None if maximum is None else str(maximum)}]})
 
     def clock(self, who: str, pick: int, seconds: int) -> Sent:
         """Move the test clock."""

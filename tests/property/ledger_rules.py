@@ -146,6 +146,32 @@ def execute_classes(ledger: Ledger, _who: str, sent: Sent, _position: int) -> li
     return []
 
 
+def authorise_caps(ledger: Ledger, who: str, sent: Sent) -> str:
+    """Let a registrar cap what participants owe, in assets in which they take part."""
+    if "registrar" not in ledger.parties[who].roles:
+        return "ROLE_MISSING"
+    for cap in sent.content["caps"]:
+        broken = (
+            ("PARTICIPANT_NOT_FOUND", cap["participant"] not in ledger.participants),
+            ("PARTICIPANT_ASSET", cap["asset"] not in ledger.participants.get(cap["participant"], ())),
+        )
+        if first(broken):
+            return first(broken)
+    return ""
+
+
+def execute_caps(ledger: Ledger, _who: str, sent: Sent, _position: int) -> list[Command]:
+    """Set the maximum of the CLEARING accounts; a cap that never was needs no lifting."""
+    for cap in sent.content["caps"]:
+        account = ledger.money.accounts[ledger.own(cap["participant"], "CLEARING", cap["asset"])]
+        if cap["maximum"] is not None:
+            account.maximum = int(cap["maximum"])
+        elif account.maximum is not None:
+            account.maximum = NO_LIMITS["maximum"]
+    ledger.moves_money = True
+    return []
+
+
 def authorise_clock(ledger: Ledger, who: str, _sent: Sent) -> str:
     """Let a registrar move the test clock."""
     return "" if "registrar" in ledger.parties[who].roles else "ROLE_MISSING"
@@ -415,6 +441,7 @@ AUTHORISE: dict[str, Callable[[Ledger, str, Sent], str]] = {
     "/v1/accounts/reopenings": authorise_reopenings,
     "/v1/accounts/classes": authorise_classes,
     "/v1/rules": authorise_rules,
+    "/v1/caps": authorise_caps,
     "/v1/clock": authorise_clock,
     "/v1/issuances": authorise_issuances,
     TRANSFERS: authorise_transfers,
@@ -430,6 +457,7 @@ EXECUTE: dict[str, Callable[[Ledger, str, Sent, int], list[Command]]] = {
     "/v1/accounts/reopenings": execute_turning,
     "/v1/accounts/classes": execute_classes,
     "/v1/rules": execute_rules,
+    "/v1/caps": execute_caps,
     "/v1/clock": execute_clock,
     "/v1/issuances": execute_issuances,
     TRANSFERS: execute_transfers,

@@ -3,6 +3,9 @@
 ``LedgerMachine`` sends groups of signed messages of every kind through a node's writer into SQLite or PostgreSQL, lets
 time pass, stops and opens again. After each step everything is compared (``ledger_driver``) with a model that is
 written from the docs (``ledger_model``, ``ledger_rules``), and at the end of a run the verifier replays the journal.
+
+A step sends one to four messages. It takes about 20 ms of a processor on SQLite in memory and 25 ms on PostgreSQL, of
+which the replays of new starts and of the verifier, signatures and Hypothesis itself are most.
 """
 
 from __future__ import annotations
@@ -108,7 +111,7 @@ def on_store(name: str, place_in: PlaceIn) -> type[LedgerMachine]:
 
 
 SHORT = settings(
-    max_examples=6, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck), database=None
+    max_examples=5, stateful_step_count=15, deadline=None, suppress_health_check=list(HealthCheck), database=None
 )
 
 
