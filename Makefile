@@ -26,6 +26,7 @@ setup: $(STAMP) ## Create the virtual environment with every locked package; cos
 # A stamp is younger than both lists exactly when the environment was built from them. What runs the demonstration comes
 # first, so that a first look does not wait for what only developers need.
 $(STAMP): $(RUN_STAMP)
+	@echo "setup: installing what developers and load tests need"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,load,postgres]'
 	@touch $(STAMP)
 
@@ -35,8 +36,9 @@ $(RUN_STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 	  echo "setup: '$(PYTHON)' has no venv module; install it (on Debian or Ubuntu the package python3-venv)" >&2; exit 1; }
 	@test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV)
+	@echo "setup: installing packages, about 100 MB"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
-	@echo "setup: compiling the kernels" && $(BIN)/python -m settlement.warm
+	@echo "setup: compiling the kernels, about a minute" && $(BIN)/python -m settlement.warm
 	@touch $(RUN_STAMP)
 
 demo: $(RUN_STAMP) ## Run both nodes through a day of payments and show what happens.

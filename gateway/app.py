@@ -40,6 +40,7 @@ class Application(FastAPI):
     """
 
     hot_paths: Mapping[str, dict[str, Any]] = {}
+    subject = "One ledger"
     edge: Edge
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -52,7 +53,7 @@ class Application(FastAPI):
     def openapi(self) -> dict[str, Any]:
         """Give the OpenAPI document, made once."""
         if self.openapi_schema is None:
-            self.openapi_schema = describe(super().openapi(), self.hot_paths)
+            self.openapi_schema = describe(super().openapi(), self.hot_paths, subject=self.subject)
         return self.openapi_schema
 
 

@@ -6,6 +6,7 @@ cannot differ from what is sent.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,12 +20,13 @@ __all__ = ["SIGNED_WRITE", "Operation", "answers", "describe", "problems_of", "s
 
 _EXAMPLE_REQUEST_ID = "8a3c64c1f7a24bb0a9d7a2b1f1f0c9e4"
 _DESCRIPTION = (
-    "One ledger of a prototype for cross-border e-CNY payments between Shanghai and Hong Kong. All money is simulated."
+    "{subject} of a prototype for cross-border e-CNY payments between Shanghai and Hong Kong. All money is simulated."
     "\n\n"
     "Writes are POST requests signed with Ed25519 by the profile of RFC 9421 that docs/api.md shows; reads that are "
     "not public are signed too. Amounts are whole minor units as digits in a string. Every failure is a problem of "
     "RFC 9457 with a stable code."
 )
+_SENTENCE_END = re.compile(r"[.;:](?:\s|$)")
 SIGNED_WRITE: list[dict[str, Any]] = [
     {"name": name, "in": "header", "required": True, "description": text, "schema": {"type": "string"}}
     for name, text in (
@@ -66,13 +68,20 @@ class Operation:
     status: int = 201
 
 
-def describe(document: dict[str, Any], writes: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
-    """Complete the framework's document with the signed writes, and put everything into one order."""
-    document["info"]["description"] = _DESCRIPTION
+def describe(document: dict[str, Any], writes: Mapping[str, dict[str, Any]], *, subject: str) -> dict[str, Any]:
+    """Complete the framework's document with the signed writes, and put everything into one order.
+
+    ``subject`` says what of the prototype is served. A read is titled by the first sentence of its description, where
+    the framework would take a function's name.
+    """
+    document["info"]["description"] = _DESCRIPTION.format(subject=subject)
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     schemas["Problem"] = PROBLEM_SCHEMA
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
+    for item in document["paths"].values():
+        for operation in item.values():
+            operation["summary"] = _SENTENCE_END.split(operation["description"], maxsplit=1)[0]
     for path, operation in writes.items():
         schemas.update(operation.pop("x-schemas", {}))
         document["paths"].setdefault(path, {})["post"] = operation

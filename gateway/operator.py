@@ -333,6 +333,7 @@ def create_operator_app(operator: Operator, http: httpx.AsyncClient) -> FastAPI:
         described={PATH: write_operation(CycleBody, OPERATIONS[PATH])},
         halt=operator.halt,
     )
+    app.subject = "The settlement operator, which keeps no ledger,"
     app.include_router(_router(operator))
     app.include_router(pages.router())
     return app

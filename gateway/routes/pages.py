@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fastapi import APIRouter, Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
 from gateway.pages import api_page
 from gateway.problems import problem_page
@@ -15,6 +15,10 @@ __all__ = ["router"]
 def router() -> APIRouter:
     """Give the routes; they are the same for every process."""
     routes = APIRouter(include_in_schema=False)
+
+    @routes.get("/")
+    async def front() -> Response:
+        return RedirectResponse("/docs")
 
     @routes.get("/openapi.json")
     async def document(request: Request) -> Response:

@@ -173,6 +173,16 @@ def test_the_documentation_needs_no_other_server(network: Network) -> None:
     assert all(path in text for path in TOPICS)
 
 
+@pytest.mark.parametrize(("server", "subject"), [("SH", "One ledger of"), ("operator", "The settlement operator")])
+def test_the_documentation_says_what_is_served(network: Network, server: str, subject: str) -> None:
+    """The front door leads to the page, which says what is served, and titles each read by a sentence."""
+    url = network.urls[server]
+    assert subject in network.http.get(url + "/", follow_redirects=True).text
+    document = network.http.get(url + "/openapi.json").json()
+    titles = [item["get"]["summary"] for item in document["paths"].values() if "get" in item]
+    assert [title for title in titles if len(title.split()) < 2 or title == title.title() or title.endswith(".")] == []
+
+
 def test_public_facts_fit_together(network: Network) -> None:
     """Genesis, its hash, the headers and the checkpoint of a node agree with each other."""
     client = network.client("SH", None)
