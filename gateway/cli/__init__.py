@@ -81,12 +81,17 @@ def main() -> None:
     sys.exit(run(sys.argv[1:]))
 
 
-def run(arguments: Sequence[str], recorder: list[object] | None = None) -> int:
+def run(arguments: Sequence[str], recorder: list[object] | None = None, *, is_step: bool = False) -> int:
     """Run one command line in this process; gives its exit code.
 
     Args:
         arguments: as on a command line, without the program's name.
         recorder: gets what the command hands over (``options.hand_over``).
+        is_step: whether it is a step of a longer command, which ends with it when it is interrupted.
+
+    Raises:
+        KeyboardInterrupt: a step was interrupted.
+        ReaderGone: nobody reads a step's output any more.
     """
     import httpx
 
@@ -100,10 +105,14 @@ def run(arguments: Sequence[str], recorder: list[object] | None = None) -> int:
     except click.ClickException as error:
         _show_usage(error)
         return ExitCode.USAGE
-    except (click.Abort, KeyboardInterrupt):
+    except (click.Abort, KeyboardInterrupt) as error:
+        if is_step:
+            raise KeyboardInterrupt from error
         Terminal().fail("interrupted")
         return ExitCode.INTERRUPTED
     except ReaderGone:
+        if is_step:
+            raise
         return ExitCode.INTERRUPTED
     except ServerUnreachable as error:
         Terminal().fail(" ".join((str(error), *getattr(error, "__notes__", ()))))

@@ -34,7 +34,7 @@ def command(folder: Path, *, short: bool, seed: int | None, payments: int | None
     written into it at the end.
     """
     from gateway.cli.exits import ExitCode
-    from gateway.cli.terminal import Terminal
+    from gateway.cli.terminal import ReaderGone, Terminal
     from gateway.client import ClientError
     from gateway.demo.script import Demonstration, clear_folder
     from ledger.errors import IntegrityFailure, LedgerError
@@ -50,16 +50,34 @@ def command(folder: Path, *, short: bool, seed: int | None, payments: int | None
     )
     terminal.say("Hugang: a simulated day of e-CNY payments between Shanghai and Hong Kong. No real money is involved.")
     play = Demonstration(folder, day, SystemRuntime(), terminal)
-    failure: BaseException | None = None
+    failure: str | None = "interrupted"
     try:
         play.run()
-    except (LedgerError, IntegrityFailure, ClientError, KeyboardInterrupt) as error:
-        failure = error
+        failure = None
+    except (LedgerError, IntegrityFailure, ClientError) as error:
+        failure = str(error)
+        raise
+    except KeyboardInterrupt:
+        _show_interrupted(terminal, folder)
+        return ExitCode.INTERRUPTED
+    except ReaderGone:
+        failure = "nobody read the output any more"
         raise
     finally:
-        play.report.save(folder, failure=None if failure is None else str(failure) or type(failure).__name__)
+        play.report.save(folder, failure=failure)
     _show_end(terminal, play.report, folder)
     return ExitCode.INTEGRITY if play.report.mismatches else ExitCode.OK
+
+
+def _show_interrupted(terminal: Terminal, folder: Path) -> None:
+    """Say what an interrupted demonstration leaves behind."""
+    from gateway.cli.terminal import invocation
+    from gateway.supervisor import running
+
+    left = "some processes still run" if running(folder) else "nothing runs"
+    terminal.fail(
+        f"interrupted; {left}; {folder} holds an unfinished day: `{invocation('demo', folder)}` plays it anew"
+    )
 
 
 def _show_end(terminal: Terminal, report: Report, folder: Path) -> None:

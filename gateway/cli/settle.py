@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from gateway.cli.terminal import Terminal
     from gateway.client import Client
 
-__all__ = ["command"]
+__all__ = ["STAGES", "command", "show"]
 
 POLL_TIME_S = 0.05
 WAIT_TIME_S = 0.25
@@ -54,7 +54,7 @@ def command(folder: Path, *, as_json: bool) -> ExitCode:
     if as_json:
         terminal.json(result)
     else:
-        _show(terminal, result)
+        show(terminal, result)
     return ExitCode.OK if cycle["state"] == "SETTLED" else ExitCode.REFUSED
 
 
@@ -118,9 +118,8 @@ def _result(cycle: dict[str, Any], positions: list[dict[str, str]]) -> dict[str,
     }
 
 
-def _show(terminal: Terminal, result: dict[str, Any]) -> None:
-    from gateway.cli.terminal import money
-
+def show(terminal: Terminal, result: dict[str, Any]) -> None:
+    """Print what settling a window came to."""
     if result["state"] != "SETTLED":
         terminal.say(f"window {result['window']} {result['state']}: {result['problem']}", style="yellow")
         return
@@ -128,11 +127,28 @@ def _show(terminal: Terminal, result: dict[str, Any]) -> None:
         (stage, f"{spent_us / 1000:,.1f} ms", STAGES.get(stage, "")) for stage, spent_us in result["stages_us"].items()
     ]
     terminal.table("", ("stage", "time", ""), stages, right=(1,))
+    _show_netting(terminal, result)
+    sums = ", ".join(f"{asset} {total}" for asset, total in result["net_sums"].items())
+    seconds = sum(result["stages_us"].values()) / 1e6
+    counts = (
+        f"{_count(result['settled'])}, rejected {result['rejected']:,}, carried out {result['carried_out']:,}"
+        if any(result[name] for name in ("settled", "rejected", "cancelled", "carried_out"))
+        else "no payments"
+    )
+    net = f"; sum of net positions: {sums}" if sums else ""
+    terminal.say(f"window {result['window']} SETTLED on both ledgers in {seconds:.2f} s: {counts}{net}")
+
+
+def _show_netting(terminal: Terminal, result: dict[str, Any]) -> None:
+    """Print what was netted, if anything was, and who pays and receives most of it."""
+    from gateway.cli.terminal import money
+
     totals = [
         (asset, money(int(total["gross"])), money(int(total["net"])), f"{total['saving_bp'] / 100:.2f} %")
         for asset, total in result["assets"].items()
     ]
-    terminal.table("", ("asset", "gross", "net", "liquidity saved"), totals, right=(1, 2, 3))
+    if totals:
+        terminal.table("", ("asset", "gross", "net", "liquidity saved"), totals, right=(1, 2, 3))
     largest = sorted(result["positions"], key=lambda position: int(position["amount"]))
     shown = largest if len(largest) <= 2 * LARGEST_COUNT else largest[:LARGEST_COUNT] + largest[-LARGEST_COUNT:]
     rows = [
@@ -145,13 +161,8 @@ def _show(terminal: Terminal, result: dict[str, Any]) -> None:
         for position in shown
     ]
     title = f"the largest of {len(largest)} net positions" if len(shown) < len(largest) else "net positions"
-    terminal.table(title, ("participant", "ledger", "", ""), rows, right=(3,))
-    sums = ", ".join(f"{asset} {total}" for asset, total in result["net_sums"].items()) or "none"
-    seconds = sum(result["stages_us"].values()) / 1e6
-    terminal.say(
-        f"window {result['window']} SETTLED on both ledgers in {seconds:.2f} s: {_count(result['settled'])}, "
-        f"rejected {result['rejected']:,}, carried out {result['carried_out']:,}; sum of net positions: {sums}"
-    )
+    if rows:
+        terminal.table(title, ("participant", "ledger", "", ""), rows, right=(3,))
 
 
 def _count(payments: int) -> str:

@@ -11,7 +11,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -64,8 +64,9 @@ class Terminal:
         self.err.print(Text(text, style=style))
 
     def fail(self, text: str) -> None:
-        """Print why the command failed, to stderr: one line, whatever is quoted in it."""
-        self.err.print(Text(f"hugang: {' '.join(text.split())}", style="bold red"))
+        """Print why the command failed, to stderr: one line, whatever is quoted in it, if anybody reads it."""
+        with suppress(ReaderGone):
+            self.err.print(Text(f"hugang: {' '.join(text.split())}", style="bold red"))
 
     def json(self, content: object) -> None:
         """Print a result for programs: indented JSON, one document."""
@@ -183,11 +184,11 @@ def thousands(count: int) -> str:
 
 class _Console(Console):
     def on_broken_pipe(self) -> None:
-        """End the command instead of the process; what is left in the buffer goes nowhere."""
-        try:
-            super().on_broken_pipe()
-        except SystemExit as error:
-            raise ReaderGone from error
+        """End the command instead of the process; what is printed to this stream from now on goes nowhere."""
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self.file.fileno())
+        os.close(nowhere)
+        raise ReaderGone
 
 
 def _console(*, stderr: bool) -> Console:

@@ -19,7 +19,10 @@ __all__ = ["command"]
 @folder_option
 @json_option
 def command(folder: Path, *, as_json: bool) -> ExitCode:
-    """Show what all accounts of both nodes add up to, by account code and asset; debits must equal credits (I2)."""
+    """Show what all accounts of both nodes add up to, by account code and asset; debits must equal credits (I2).
+
+    docs/accounts.md says what each code is for.
+    """
     from gateway.cli.connect import as_auditor
     from gateway.cli.exits import ExitCode
     from gateway.cli.terminal import Terminal
@@ -39,6 +42,7 @@ def command(folder: Path, *, as_json: bool) -> ExitCode:
             title = f"{ledger} at position {balance['position']}"
             terminal.table(title, columns, _rows(balance), right=(2, 3, 4))
             terminal.say("balanced" if balance["is_balanced"] else "NOT BALANCED")
+        terminal.say("what each account code is for: docs/accounts.md", style="dim")
     return ExitCode.OK if all(balance["is_balanced"] for balance in found.values()) else ExitCode.INTEGRITY
 
 

@@ -137,10 +137,10 @@ class Demonstration:
         try:
             supervisor.start()
             supervisor.wait_ready()
+            self._run("status")
         except BaseException:
             supervisor.stop()
             raise
-        self._run("status")
         return supervisor
 
     # --- 3 ------------------------------------------------------------------------------------------------------------
@@ -347,7 +347,7 @@ class Demonstration:
     def _run(self, *arguments: str, says: str = "") -> tuple[int, Any]:
         """Run a command in this process; gives its exit code and what it hands over."""
         results: list[object] = []
-        code = run(self._echo(*arguments, says=says), results)
+        code = run(self._echo(*arguments, says=says), results, is_step=True)
         return code, results[-1] if results else None
 
     def _command(self, *arguments: str, says: str = "") -> Any:

@@ -212,6 +212,57 @@ def test_one_journal_is_verified_by_itself(played: Played) -> None:
     assert "\nVERIFIED, HK alone: nothing was compared with SH" in found.stdout
 
 
+# --- ended before its end ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("line_count", "is_stderr_too"), [(12, False), (30, False), (12, True), (40, True)])
+def test_a_reader_that_stops_ends_it(tmp_path: Path, line_count: int, *, is_stderr_too: bool) -> None:
+    """When nobody reads on, the demonstration ends with 130 wherever it is, quietly, and nothing goes on running."""
+    command = [
+        sys.executable,
+        "-m",
+        "gateway.cli",
+        "demo",
+        "--short",
+        "--payments",
+        "200",
+        "--dir",
+        str(tmp_path / "n"),
+    ]
+    with (
+        (tmp_path / "stderr").open("wb") as errors,
+        subprocess.Popen(
+            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT if is_stderr_too else errors
+        ) as process,
+    ):
+        assert process.stdout is not None
+        for _ in range(line_count):
+            assert process.stdout.readline()
+        process.stdout.close()
+        assert process.wait(TIME_S_MAX) == ExitCode.INTERRUPTED
+    assert b"hugang:" not in (tmp_path / "stderr").read_bytes()
+    assert running(tmp_path / "n") == []
+    assert not (tmp_path / "n" / "run.json").exists()
+
+
+def test_an_interrupted_demonstration_says_what_it_leaves(tmp_path: Path) -> None:
+    """Ctrl-C ends it with 130, one line says that nothing runs and how to play it anew, and the report says so too."""
+    folder = tmp_path / "n"
+    command = [sys.executable, "-m", "gateway.cli", "demo", "--short", "--payments", "200", "--dir", str(folder)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        while not process.stdout.readline().startswith("4. "):
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=TIME_S_MAX)
+    assert process.returncode == ExitCode.INTERRUPTED
+    said = [line for line in errors.splitlines() if line.startswith("hugang:")]
+    assert len(said) == 1
+    assert said[0].startswith(f"hugang: interrupted; nothing runs; {folder} holds an unfinished day: `")
+    assert running(folder) == []
+    assert json.loads((folder / "report.json").read_text())["failure"] == "interrupted"
+
+
 # --- leaving it running -----------------------------------------------------------------------------------------------
 
 

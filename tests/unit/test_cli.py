@@ -22,8 +22,8 @@ from gateway.cli.options import DEFAULT_FOLDER
 from gateway.cli.page import cli_page
 from gateway.cli.pay import uetr_by
 from gateway.cli.resync import divergence
-from gateway.cli.settle import STAGES
-from gateway.cli.terminal import Terminal, invocation, money, program_name
+from gateway.cli.settle import STAGES, show
+from gateway.cli.terminal import ReaderGone, Terminal, invocation, money, program_name
 from gateway.client import ProblemError, ServerUnreachable
 from gateway.config import init_network
 from gateway.supervisor import free_ports
@@ -200,6 +200,63 @@ def test_an_interruption_has_its_own_code(monkeypatch: pytest.MonkeyPatch, capsy
     monkeypatch.setattr("gateway.supervisor.stop_processes", interrupted)
     assert run(["down"]) == ExitCode.INTERRUPTED
     assert capsys.readouterr().err.strip() == "hugang: interrupted"
+
+
+@pytest.mark.parametrize("end", [KeyboardInterrupt, ReaderGone])
+def test_a_step_ends_what_it_is_a_step_of(monkeypatch: pytest.MonkeyPatch, end: type[BaseException]) -> None:
+    """A command that is a step of a longer one does not keep its interruption to itself."""
+
+    def ended(*_: object) -> None:
+        raise end
+
+    monkeypatch.setattr("gateway.supervisor.stop_processes", ended)
+    with pytest.raises(end):
+        run(["down"], is_step=True)
+    assert run(["down"]) == ExitCode.INTERRUPTED
+
+
+@pytest.mark.parametrize(
+    ("end", "failure"), [(KeyboardInterrupt, "interrupted"), (ReaderGone, "nobody read the output any more")]
+)
+def test_an_unfinished_demonstration_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output, end: type[BaseException], failure: str
+) -> None:
+    """A demonstration that is ended before its end says so in its report, and to who interrupts it how to go on."""
+
+    def ended(_: object) -> None:
+        raise end
+
+    monkeypatch.setattr("gateway.demo.script.Demonstration.run", ended)
+    folder = tmp_path / "day"
+    assert run(["demo", "--short", "--payments", "100", "--dir", str(folder)]) == ExitCode.INTERRUPTED
+    again = f"{folder} holds an unfinished day: `{invocation('demo', folder)}` plays it anew"
+    line = f"hugang: interrupted; nothing runs; {again}\n" if end is KeyboardInterrupt else ""
+    assert capsys.readouterr().err == line
+    assert json.loads((folder / "report.json").read_text())["failure"] == failure
+
+
+@pytest.mark.parametrize("amount", [0, 7])
+def test_a_window_without_payments_shows_no_empty_tables(capsys: Output, amount: int) -> None:
+    """What a settled window came to is in tables where there is something, and in a word where there is nothing."""
+    report = {"gross": str(amount), "net": str(amount), "saving_bp": 0}
+    position = {"participant": "BANK", "ledger": "SH", "asset": "CNY", "amount": str(amount)}
+    result = {
+        "window": 3,
+        "state": "SETTLED",
+        "stages_us": {"close": 1_000},
+        "settled": min(amount, 1),
+        "rejected": 0,
+        "cancelled": 0,
+        "carried_out": 0,
+        "net_sums": {"CNY": "0"} if amount else {},
+        "assets": {"CNY": report} if amount else {},
+        "positions": [position] if amount else [],
+    }
+    show(Terminal(), result)
+    lines = capsys.readouterr().out.splitlines()
+    counts = "1 payment, rejected 0, carried out 0; sum of net positions: CNY 0" if amount else "no payments"
+    assert lines[-1] == f"window 3 SETTLED on both ledgers in 0.00 s: {counts}"
+    assert len(lines) == (8 if amount else 3)
 
 
 def test_our_own_mistakes_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
