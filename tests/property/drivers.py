@@ -48,6 +48,7 @@ class Trio:
         """Open the same accounts everywhere: all combinations of side and limit, the last two in another asset."""
         self.compiled, self.plain = State(b"one secret key of many bytes"), State(b"another key of many bytes")
         self.history: list[Callable[[State], object]] = []
+        self.points = bytearray()
         self.model = Model(year=1970, year_of={0: 1970})
         self.log = Log()
         self.position = 7
@@ -109,13 +110,19 @@ class Trio:
         self.history.append(lambda state: do(state, asked.copy(), compiled=True))
         assert commands.tobytes() == again.tobytes()
         assert commands_of(commands) == expected
-        assert self.compiled.take_points().tobytes() == self.plain.take_points().tobytes()
+        self.take_points()
         if not np.any(commands["result"] == Result.OK):
             assert self.compiled.money_digest() == before
         self.log.add(first, commands)
         self.position += len(commands)
         self.seen |= {Result(int(result)) for result in np.unique(commands["result"])}
         return commands
+
+    def take_points(self) -> None:
+        """Take the balance points that were written since the last time, the same ones from both."""
+        points = self.compiled.take_points().tobytes()
+        assert points == self.plain.take_points().tobytes()
+        self.points += points
 
     def bind(self, group: int, *, bound: bool) -> None:
         """Bind or release a group."""
@@ -187,11 +194,12 @@ class Trio:
         self.model.begin_day(day, (dt.date(1970, 1, 1) + dt.timedelta(days=day)).year)
 
     def reopen(self) -> None:
-        """Make a state anew from all that happened; it must be the same money, and goes on instead of the other."""
+        """Make a state anew from all that happened; it must be the same money and points, and goes on instead."""
+        self.take_points()
         state = State(b"the key of another process")
         for change in self.history:
             change(state)
-        state.take_points()
+        assert state.take_points().tobytes() == bytes(self.points)
         assert state.money_digest() == self.compiled.money_digest()
         self.compiled = state
 

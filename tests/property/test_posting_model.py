@@ -213,6 +213,17 @@ def test_the_kernel_agrees_with_the_model() -> None:
     sys.stdout.write(f"seed {seed}: results {sorted(seen)}" + "\n")
 
 
+def test_a_new_start_right_after_a_group_has_ended_loses_no_point() -> None:
+    """The points of a group's end, which belong to no command, are those of a state made anew too."""
+    trio = Trio([-21, -15, -22], [21, 0, 17])
+    hold = {"id": IDENTIFIERS[0], "amount": 4, "debit": 3, "credit": 2, "group": 3}
+    trio.post(array_of([hold | {"flags": int(Flag.PENDING | Flag.BOUND)}]), seconds=0)
+    trio.end(3, np.array([True, False, False, False]), posts=False)
+    trio.reopen()
+    trio.post(array_of([{"id": IDENTIFIERS[1]}]), seconds=0)
+    assert len(trio.points) > 0
+
+
 @pytest.mark.long
 def test_the_kernel_agrees_with_the_model_for_long() -> None:
     """Long seeded runs over fresh ids agree with the model and reach every result of the kernel."""
