@@ -121,8 +121,11 @@ def customer_party(customer: Customer) -> str:
 
 
 def institution(participant: SyntheticParticipant, funding: int) -> Bank:
-    """Make a wholesale participant of the day an institution: Shanghai is issued its funds, Hong Kong receives them."""
-    money = (("CNY", funding),)
+    """Make a wholesale participant of the day an institution: Shanghai is issued its funds, Hong Kong receives them.
+
+    Who sends nothing on a small day needs none.
+    """
+    money = (("CNY", funding),) if funding else ()
     at_home = participant.ledger == "SH"
     return Bank(
         code=participant.bic,

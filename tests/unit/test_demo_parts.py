@@ -108,6 +108,10 @@ def test_each_is_issued_its_own_ledgers_money() -> None:
         home = ISSUERS[bank.ledger][1]
         assert {asset for asset, _ in bank.issued} <= {home}
         assert home not in {asset for asset, _ in bank.received}
+    assert all(
+        institution(participant, 0).issued == institution(participant, 0).received == ()
+        for participant in day.participants
+    )
     assert [(bank.issued, bank.received) for bank in wholesale[1:3]] == [((("CNY", 7),), ()), ((), (("CNY", 7),))]
 
 
