@@ -73,8 +73,8 @@ plain: setup ## Run the tests of the kernels with the kernels as plain Python.
 	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest $(EVERYWHERE) $(KERNEL_TESTS)
 
 coverage: setup ## Run the fast tests with branch coverage of ledger and settlement, the kernels uncompiled.
-	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest --cov --cov-report= $(KERNEL_TESTS)
-	$(BIN)/python -m pytest --cov --cov-append --cov-report=term-missing:skip-covered
+	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest $(EVERYWHERE) --cov --cov-report= $(KERNEL_TESTS)
+	$(BIN)/python -m pytest $(EVERYWHERE) --cov --cov-append --cov-report=term-missing:skip-covered
 
 check: setup ## Check format, lint, types, layers and the fast tests.
 	$(BIN)/ruff format --check $(SOURCES)

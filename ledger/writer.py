@@ -318,7 +318,7 @@ class Writer:
         for item in waiting:
             if self._machine.position - first_position >= BATCH_POSITION_COUNT:
                 return
-            if item.admitted is not None:
+            if item.admitted is not None:  # pragma: no branch - work comes alone, and not here
                 yield item.admitted
 
     def _put_back(self, rest: list[Waiting]) -> None:

@@ -192,6 +192,8 @@ def counted(count: int) -> tuple[Ledger, Points]:
 def test_a_point_is_written_every_64_records() -> None:
     """Every 64th record that touches an account leaves a point with the counters after it, none before."""
     ledger, points = counted(200)
+    record, last = read_of(ledger), counters_now(ledger.state.account(1)).last
+    assert last_as_of(1, 163, points=points, last=last, record=record) == 164  # as far as a walk ever goes
     for number, side in ((1, "debits_posted"), (2, "credits_posted")):
         rows = points.rows[number]
         assert [int(row["position"]) for row in rows] == [163, 227, 291]

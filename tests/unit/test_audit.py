@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger import genesis, journal, logs
+from ledger import genesis, journal, logs, replay, sections
 from ledger.audit import Report, verify
 from ledger.checkpoint import Checkpoint, decode_checkpoint
 from ledger.errors import IntegrityFailure, Unauthenticated
@@ -565,3 +565,20 @@ def test_a_body_of_other_bytes_is_refused() -> None:
     forged = dataclasses.replace(block, header=header, hash=digest, encoded=encoded)
     failure = chain_failure([*CHAIN.blocks[:4], forged])
     assert (failure.code, failure.block) == ("BODY_HASH", 5)
+
+
+def test_a_body_in_another_form_is_named() -> None:
+    """Where every record is the one that is derived and the bytes still differ, the form is what differs."""
+    block = reference_chain().blocks[0]
+    header = block.header
+    draft = Draft(
+        header.height,
+        header.first_position,
+        header.timestamp_ns,
+        header.expired_count,
+        block.entries,
+        block.transfers,
+        (),
+    )
+    failure = replay._first_difference(block.encoded, sections.layout(header.shape, block.encoded.body), draft, None)
+    assert (failure.code, failure.position) == ("BODY_FORM", header.first_position)

@@ -533,3 +533,20 @@ def test_the_examples_in_the_modules_run() -> None:
         result = doctest.testmod(module)
         assert result.attempted > 0
         assert result.failed == 0
+
+
+def test_hashes_are_written_where_they_are_wanted() -> None:
+    """Into a part of a larger table, compiled and not, and into no table of another shape."""
+    from ledger import sha256
+
+    rows, table = sample(40), np.zeros((42, 32), np.uint8)
+    for compiled in (True, False):
+        assert np.shares_memory(merkle.leaf_hashes(rows, output=table[1:41], compiled=compiled), table)
+        assert np.array_equal(table[1:41], merkle.leaf_hashes(rows, compiled=False))
+        assert not table[0].any()
+        assert not table[41].any()
+    for wrong in (table[:39], table[::2], np.zeros((40, 33), np.uint8)):
+        with pytest.raises(InvariantViolation):
+            merkle.leaf_hashes(rows, output=wrong)
+        with pytest.raises(InvariantViolation):
+            sha256.digests(b"", rows, wrong)

@@ -299,3 +299,11 @@ def test_a_broken_message_is_an_integrity_failure() -> None:
     with pytest.raises(IntegrityFailure, match="MESSAGE_MALFORMED") as caught:
         reader.entry(4)
     assert (caught.value.block, caught.value.position) == (2, 4)
+
+
+def test_a_message_without_a_body_is_read() -> None:
+    """Nothing is read where nothing lies."""
+    chain = Chain()
+    message = statement("alice", "note", b"", serial=1)
+    chain.add(message)
+    assert Reader(chain.store()).entry(0).message == message

@@ -447,3 +447,11 @@ def test_runs_of_blocks_read_as_single_ones(
         assert stored(store) == encoded(blocks.made)
         assert list(store.blocks(17)) == encoded(blocks.made[16:])
     store.close()
+
+
+def test_a_cell_that_is_no_text_is_damage(file_place: SqlitePlace) -> None:
+    """What the database's own library cannot make of a cell is damage of the file, not a bug."""
+    store = file_place.create()
+    with pytest.raises(IntegrityFailure, match="STORE_CORRUPT"), store._translating():
+        b"\xff".decode()
+    store.close()

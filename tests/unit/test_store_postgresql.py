@@ -11,7 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import psycopg
 import pytest
+from sqlalchemy.exc import DBAPIError
 
 from ledger.errors import LedgerError, NotFound, Unavailable
 from ledger.points import POINT
@@ -493,3 +495,11 @@ def test_parts_are_stored_as_they_are(place: PostgresqlPlace) -> None:
         (block.encoded.header.hex(), block.encoded.signature.hex())
     ]
     store.close()
+
+
+def test_a_server_that_takes_no_writes_is_said_to_be_a_standby() -> None:
+    """A read-only transaction is no damage and no busy server."""
+    error = DBAPIError("INSERT", None, psycopg.errors.ReadOnlySqlTransaction())
+    failure = postgresql._failure(error)
+    assert isinstance(failure, Unavailable)
+    assert failure.code == "STORE_READ_ONLY"

@@ -22,7 +22,7 @@ from ledger.machine import Admitted, Answer, Machine
 from ledger.runtime import SECOND_NS, Runtime
 from ledger.store import MemoryStore
 from ledger.transfers import Flag
-from ledger.writer import Writer, open_machine
+from ledger.writer import Outcome, Writer, _Flight, open_machine
 from tests.ledger_fixture import (
     GENESIS_BYTES,
     HASH_KEY,
@@ -508,3 +508,26 @@ async def test_dying_at_any_point_loses_no_answer(point: str) -> None:
         assert (await node.submit(note(2))).position == 1
         assert (await node.submit(note(3))).position == 2
         assert node.heights() == [(1, 0)] * 3
+
+
+async def test_a_retry_is_answered_with_the_block_that_is_under_way() -> None:
+    """What can be answered at once waits for the blocks before it, which a retry may have been answered from."""
+    async with running() as node:
+        outcomes: list[Outcome] = [(asyncio.get_running_loop().create_future(), 1, None)]
+        assert node.writer._left_waiting(outcomes) == outcomes
+        flight = _Flight([])
+        node.writer._flights.append(flight)
+        assert node.writer._left_waiting(outcomes) == []
+        assert flight.outcomes == outcomes
+        node.writer._flights.clear()
+
+
+async def test_no_block_is_sealed_after_one_that_failed() -> None:
+    """A draft that waits for its turn when another has failed never becomes a block."""
+    async with running() as node:
+        draft = node.machine.apply([node.admit(note(1))], node.machine.earliest_ns)
+        node.writer._broken = RuntimeError("an earlier one")
+        node.writer._seal(draft, _Flight([]))
+        assert node.machine.frontier.size == 0
+        assert node.store.last_height() == 0
+        node.writer._broken = None
