@@ -22,7 +22,7 @@ from ledger.machine import Admitted, Answer, Machine
 from ledger.runtime import SECOND_NS, Runtime
 from ledger.store import MemoryStore
 from ledger.transfers import Flag
-from ledger.writer import Outcome, Writer, _Flight, open_machine
+from ledger.writer import ASIDE_COUNT, Outcome, Writer, _Flight, open_machine
 from tests.ledger_fixture import (
     GENESIS_BYTES,
     HASH_KEY,
@@ -30,6 +30,7 @@ from tests.ledger_fixture import (
     FixtureInterpreter,
     make_machine,
     make_runtime,
+    many_transfers,
     private_key,
     reference_chain,
     register_body,
@@ -531,3 +532,12 @@ async def test_no_block_is_sealed_after_one_that_failed() -> None:
         assert node.machine.frontier.size == 0
         assert node.store.last_height() == 0
         node.writer._broken = None
+
+
+async def test_a_large_block_is_sealed_on_a_thread_of_its_own() -> None:
+    """From so many records on, sealing goes to its own lane; the answer is the same."""
+    async with running() as node:
+        await node.submit_all(*ACCOUNTS)
+        commands = many_transfers(ASIDE_COUNT, debit=1, credit=2, first_id=1)
+        answer = await node.submit(statement("alice", "post", commands.tobytes(), serial=9))
+        assert (answer.count, node.heights()[-1]) == (ASIDE_COUNT, (1, ASIDE_COUNT))
