@@ -1,7 +1,8 @@
 """The tables of docs/performance.md: ``python -m benchmarks.tables`` writes them anew from the data.
 
-They come from two files in ``benchmarks/results``: ``measured.json`` is what ``python -m benchmarks --json`` prints,
-``peers.json`` what ``python -m benchmarks.peers --json`` prints. Each table stands between two comments that name it.
+They come from files in ``benchmarks/results``: ``measured.json`` is what ``python -m benchmarks --json`` prints,
+``full.json`` what ``python -m benchmarks P10 P12 reads --full --runs 1 --json`` prints, ``peers.json`` what
+``python -m benchmarks.peers --json`` prints. Each table stands between two comments that name it.
 ``--check`` writes nothing and exits with 1 when the page is not what the data give.
 """
 
@@ -17,11 +18,12 @@ from pathlib import Path
 
 from benchmarks.curves import RESULTS
 from benchmarks.figures import Figure, rounded
+from benchmarks.peers.environment import SHOWN
 
 __all__ = ["main"]
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "performance.md"
-MEASURED, PEERS = "measured.json", "peers.json"
+MEASURED, FULL, PEERS = "measured.json", "full.json", "peers.json"
 STAGES = {
     "admit_cpu_ns": "decode and verify",
     "authorise_cpu_ns": "authorise",
@@ -66,7 +68,7 @@ def _figures(data: Figure) -> str:
     def add(label: str, unit: str, found: Figure) -> None:
         rows.append([label, unit, found["value"], ", ".join(_text(run) for run in found["runs"])])
 
-    p1, p3, p10, p11, p12 = (data[name] for name in ("P1", "P3", "P10", "P11", "P12"))
+    p1, p3, p11 = (data[name] for name in ("P1", "P3", "P11"))
     add("P1, batches of 65,536", p1["unit"], p1)
     add("P1, batches of 8,192", p1["unit"], p1["batch_8192"])
     add("P1, one by one from many tasks", p1["unit"], p1["single_submit"])
@@ -77,20 +79,47 @@ def _figures(data: Figure) -> str:
     add("P3, pending and post", p1["unit"], p3["pending_post"])
     add("P4, random ids", p1["unit"], data["P4"])
     add("P7, a day settled", data["P7"]["unit"], data["P7"])
+    add("P11, ids in order of time", "bytes/transfer", p11)
+    add("P11, random ids", "bytes/transfer", p11["random_ids"])
+    rows += _grown(data)
+    return _where(data) + _table(["what", "unit", "median", "runs"], iter(rows))
+
+
+def _grown(data: Figure) -> list[Row]:
+    """What grows with the journal: P10 and P12."""
+    rows: list[Row] = []
+
+    def add(label: str, unit: str, found: Figure) -> None:
+        rows.append([label, unit, found["value"], ", ".join(_text(run) for run in found["runs"])])
+
+    p10, p12 = data["P10"], data["P12"]
     sizes = p10["conditions"]["journals"]
     add(f"P10, at {sizes['large']:,} over at {sizes['small']:,}", "ratio of times", p10)
     add("P10, the same in processor time", "ratio of times", p10["cpu_ratio"])
     rows.append(["P10, longest pause between two answers", "ms", p10["longest_pause_ms"], ""])
     rows.append(["P10, longest call of `Registry.reserve`", "ms", p10["longest_reserve_ms"]["wall"], ""])
     rows.append(["P10, memory of the registry", "bytes/id", p10["bytes_per_id"], ""])
-    add("P11, ids in order of time", "bytes/transfer", p11)
-    add("P11, random ids", "bytes/transfer", p11["random_ids"])
     count = statistics.median_low(p12["conditions"]["transfers_in_the_journal"])
     add(f"P12, from the start of the process, {count:,} transfers", "s", p12)
     add("P12, from `Node.open`", "s", p12["from_open"])
     add("P12, with a snapshot, from the start of the process", "s", p12["with_snapshot"])
     add("P12, with a snapshot, from `Node.open`", "s", p12["with_snapshot_from_open"])
-    return _where(data) + _table(["what", "unit", "median", "runs"], iter(rows))
+    return rows
+
+
+def _full(data: Figure) -> str:
+    """The same in the long form, a hundred times as large, once."""
+    return _where(data) + _table(["what", "unit", "value", "runs"], iter(_grown(data)))
+
+
+def _stores(data: Figure) -> str:
+    """The engine on each store."""
+    found = data["stores"]
+    rows = ([name, rates["value"], ", ".join(map(_text, rates["runs"]))] for name, rates in found["stores"].items())
+    settings = ", ".join(
+        f"{name} {found['conditions'][name]}" for name in ("server", *SHOWN) if name in found["conditions"]
+    )
+    return f"{settings or found['missing']}.\n\n" + _table(["store", "transfers/s, median", "runs"], rows)
 
 
 def _stages(data: Figure) -> str:
@@ -153,7 +182,9 @@ NAMED = {"tigerbeetle", "django-hordak", "Django", "python-accounting", "SQLAlch
 TABLES: dict[str, tuple[str, Callable[[Figure], str]]] = {
     "figures": (MEASURED, _figures),
     "stages": (MEASURED, _stages),
-    "reads": (MEASURED, _reads),
+    "reads": (FULL, _reads),
+    "full": (FULL, _full),
+    "stores": (MEASURED, _stores),
     "peers": (PEERS, _peers),
 }
 
