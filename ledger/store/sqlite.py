@@ -5,8 +5,8 @@ epoch in ``meta``, raised by each writer that opens the store and compared insid
 older one wherever the lock does not reach.
 
 The write-ahead log is moved into the database by a thread with a connection of its own, so that an append never waits
-for it; automatic checkpoints are off. After each such move the writer itself moves the little that has come since,
-which lets the log start again from its beginning.
+for it; automatic checkpoints are off. That thread goes on until what has come meanwhile is little. The writer itself
+then moves that little, which lets the log start again from its beginning.
 """
 
 from __future__ import annotations
@@ -36,8 +36,13 @@ __all__ = ["SqliteStore", "side_database"]
 BUSY_TIMEOUT_S = 5
 READER_COUNT_MAX = 8
 """Connections for reading; each is held for one short transaction."""
-CHECKPOINT_SIZE = 32 * 2**20
-"""Bytes appended after which the write-ahead log is moved into the database."""
+CHECKPOINT_SIZE = 4 * 2**20
+"""Bytes appended after which the write-ahead log is moved into the database: so few that an append which has to wait
+for the disk behind such a move waits some ten milliseconds, where 32 MiB made it a hundred and more."""
+LITTLE_PAGE_COUNT = 128
+"""Pages of the log that the writer may move itself: half a megabyte, some milliseconds with its sync."""
+ROUND_COUNT_MAX = 8
+"""Moves after which the writer moves whatever is left, so that the log cannot grow for ever."""
 SIDE_PAGE_SIZE = 2**14
 """Bytes of a page of a file beside the journal, whose rows are nearly as large."""
 
@@ -161,7 +166,7 @@ class SqliteStore(SqlStore):
             self._move = None
         if self._unmoved_size >= CHECKPOINT_SIZE and self._move is None and self._mover is not None:
             self._unmoved_size = 0
-            self._move = self._mover.submit(_checkpoint, self._reads)
+            self._move = self._mover.submit(_move_log, self._reads)
 
     @contextmanager
     def _translating(self) -> Iterator[None]:
@@ -228,13 +233,23 @@ def side_database(path: Path) -> SideDatabase:
     return SideDatabase(engine, _failure, clear)
 
 
-def _checkpoint(engine: Engine) -> None:
-    """Move what can be moved without waiting for anybody."""
+def _move_log(engine: Engine) -> None:
+    """Move the log, then what was appended meanwhile, until that is little."""
+    moved = 0
+    for _ in range(ROUND_COUNT_MAX):
+        before, moved = moved, _checkpoint(engine)
+        if moved - before <= LITTLE_PAGE_COUNT:
+            return
+
+
+def _checkpoint(engine: Engine) -> int:
+    """Move what can be moved without waiting for anybody; give the pages of the log that have been moved by now."""
     connection = engine.raw_connection()
     try:
-        connection.cursor().execute("PRAGMA wal_checkpoint(PASSIVE)").close()
+        _busy, _in_log, moved = connection.cursor().execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
     finally:
         connection.close()
+    return int(moved)
 
 
 def _lock(path: Path) -> int:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import zstandard
+from sqlalchemy import create_engine
 
 from ledger.errors import Conflict, IntegrityFailure, InvariantViolation, MalformedInput, NotFound, Unavailable
 from ledger.store import PART_SIZE, SqliteStore, parts, sql, sqlite
@@ -454,4 +455,29 @@ def test_a_cell_that_is_no_text_is_damage(file_place: SqlitePlace) -> None:
     store = file_place.create()
     with pytest.raises(IntegrityFailure, match="STORE_CORRUPT"), store._translating():
         b"\xff".decode()
+    store.close()
+
+
+@pytest.mark.parametrize(
+    ("moved", "rounds"),
+    [([10], 1), ([8_000, 8_100], 2), ([8_000, 9_000, 9_100], 3), ([*range(1_000, 30_000, 1_000)], 8)],
+)
+def test_the_log_is_moved_until_what_came_meanwhile_is_little(
+    moved: list[int], rounds: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each round moves what was appended during the one before; there is an end to it even if that stays much."""
+    calls = iter(moved)
+    monkeypatch.setattr(sqlite, "_checkpoint", lambda _engine: next(calls))
+    sqlite._move_log(create_engine("sqlite://"))
+    assert len(moved) - len([*calls]) == rounds
+
+
+def test_a_checkpoint_says_how_many_pages_it_has_moved(file_place: SqlitePlace) -> None:
+    """After each append there are some, whether the log has started again or not."""
+    store, blocks = file_place.create(), Blocks(seed=14)
+    store.append(blocks.make(1_300))
+    first = sqlite._checkpoint(store._reads)
+    store.append(blocks.make(1_300))
+    assert first > 0
+    assert sqlite._checkpoint(store._reads) > 0
     store.close()
