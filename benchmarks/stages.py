@@ -1,4 +1,7 @@
-"""Where the engine's time goes: one pass over messages of 65,536 plain transfers, stage after stage on one thread.
+"""Where the engine's time goes: one pass over messages of 65,536 transfers, stage after stage on one thread.
+
+P1 has the stages of plain transfers; ``python -m benchmarks.stages KIND`` prints those of ``chains`` or
+``pending_post`` too, as JSON.
 
 In the engine the stages run side by side: admission on threads of its own, then applying, sealing and committing one
 block each at a time. Here each is called by itself, so that its processor time (``thread_time``) is its own; only the
@@ -10,7 +13,10 @@ Beside each stage stands what it cannot fall below on this machine: the work tha
 
 from __future__ import annotations
 
+import argparse
+import json
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -19,11 +25,12 @@ from pathlib import Path
 
 from benchmarks import limits
 from benchmarks.bank import Bank, Workload, batches, working_bank
-from benchmarks.figures import Figure, Form, rounded
+from benchmarks.figures import Figure, Form, machine, rounded
 from gateway.serve import run
 from ledger import journal
 from ledger.machine import Admitted, Context, Interpreter, Machine
 from ledger.messages import Message
+from ledger.runtime import keep_memory
 from ledger.state import ACCOUNT
 from ledger.store.parts import compress
 from ledger.transfers import TRANSFER
@@ -80,18 +87,17 @@ class _Timed:
             self._behind.execute(admitted, context)
 
 
-def measure(form: Form) -> Figure:
+def measure(form: Form, workload: Workload | None = None) -> Figure:
     """Give ``stages``, ``limits`` (both nanoseconds a transfer) and ``rates`` of this machine."""
     with tempfile.TemporaryDirectory() as folder:
-        return run(_measure(Path(folder), MESSAGE_COUNT[form]))
+        return run(_measure(Path(folder), workload or Workload(), MESSAGE_COUNT[form]))
 
 
-async def _measure(folder: Path, count: int) -> Figure:
-    async with working_bank(folder / "network", Workload().account_count) as bank:
+async def _measure(folder: Path, workload: Workload, count: int) -> Figure:
+    async with working_bank(folder / "network", workload.account_count) as bank:
         # The first message pays for what is paid once, and does not count.
-        signed = [
-            bank.message(commands) for commands in batches(bank, Workload(), batch=BATCH, total=BATCH * (count + 1))
-        ]
+        total = BATCH * (count + 1)
+        signed = [bank.message(commands) for commands in batches(bank, workload, batch=BATCH, total=total)]
         _pass(bank, signed[:1], _Clock())
         clock = _Clock()
         stored = _pass(bank, signed[1:], clock)
@@ -165,3 +171,18 @@ def _stages(clock: _Clock) -> dict[str, float]:
     for unit in CLOCKS:
         stages[f"commit_{unit}"] = clock.median_ns(f"append_{unit}") - clock.median_ns(f"compress_{unit}")
     return stages
+
+
+def main() -> None:
+    """Print the stages of one kind of transfers."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("kind", nargs="?", default="plain", choices=("plain", "chains", "pending_post"))
+    options = parser.parse_args()
+    keep_memory()
+    found = measure(Form.SHORT, Workload(kind=options.kind))
+    json.dump({"kind": options.kind, "stages": found["stages"], "machine": machine()}, sys.stdout, indent=2)
+    print()
+
+
+if __name__ == "__main__":
+    main()
